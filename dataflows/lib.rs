@@ -1,0 +1,3 @@
+//! The five dataflows of the contract and their records.
+
+pub mod records;

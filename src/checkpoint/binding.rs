@@ -1,0 +1,101 @@
+//! A binding says what an epoch contains. Replaying it gives the same epoch again.
+//!
+//! Every worker emits its share of `binding(e)` for every epoch it closes, with or without records; only when all shares
+//! are there may epoch `e` be committed. An empty frontier proves nothing (timely reports a dying worker as completion).
+
+use crate::time::{Epoch, InputClock, Millis};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What one epoch takes from one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PartitionBinding {
+    /// Index of the input in the plan.
+    pub input: u16,
+    /// Partition of the input.
+    pub partition: u32,
+    /// First position of the epoch.
+    pub start: u64,
+    /// Position after the epoch; a position, never a count.
+    pub end: u64,
+    /// Greatest event time among the valid records so far.
+    pub greatest: Option<Millis>,
+    /// Greatest as-of time so far (tables: message time), which places the next message in a finite run.
+    pub as_of: Option<Millis>,
+    /// The floor the partition got by waking in this epoch.
+    pub floor: Option<Millis>,
+    /// Inactive from this epoch on.
+    pub idle: bool,
+    /// Ended with this epoch.
+    pub ended: bool,
+    /// The path of a file partition, with the first binding that names the partition.
+    pub path: Option<String>,
+}
+
+/// One worker's share of an epoch's binding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Share {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The worker.
+    pub worker: u32,
+    /// Its partitions that changed in this epoch.
+    pub partitions: Vec<PartitionBinding>,
+    /// Records in the share, for reports.
+    pub records: u64,
+}
+
+/// What an epoch contains: the union of all shares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// All partitions that changed, ordered by (input, partition).
+    pub partitions: Vec<PartitionBinding>,
+}
+
+/// What is known of one partition at some epoch: where to read on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionPosition {
+    /// Next position to read.
+    pub offset: u64,
+    /// Greatest as-of time so far.
+    pub as_of: Option<Millis>,
+    /// Path of a file partition.
+    pub path: Option<String>,
+}
+
+/// Everything the bindings up to an epoch add up to. Manifests carry it; start folds later bindings into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Positions {
+    /// One clock per input of the plan.
+    pub clocks: Vec<InputClock>,
+    /// By input, then by partition.
+    pub partitions: Vec<BTreeMap<u32, PartitionPosition>>,
+}
+
+impl Positions {
+    /// Before the first epoch of a plan whose inputs have these bounds of out-of-orderness.
+    pub fn new(max_out_of_orderness_ms: impl IntoIterator<Item = Millis>) -> Self {
+        let clocks: Vec<_> = max_out_of_orderness_ms.into_iter().map(InputClock::new).collect();
+        let partitions = vec![BTreeMap::new(); clocks.len()];
+        Positions { clocks, partitions }
+    }
+
+    /// Folds one epoch in.
+    pub fn apply(&mut self, binding: &Binding) {
+        for share in &binding.partitions {
+            let input = usize::from(share.input);
+            let position = self.partitions[input].entry(share.partition).or_default();
+            position.offset = share.end;
+            position.as_of = position.as_of.max(share.as_of);
+            if share.path.is_some() {
+                position.path.clone_from(&share.path);
+            }
+            self.clocks[input].apply(share);
+        }
+        for clock in &mut self.clocks {
+            clock.close_epoch();
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Errors by consequence, and the exit code each one ends the process with.
+//!
+//! A bad *record* is never an error: it becomes a dead letter. An [`Error`] stops the job; its kind says what the person
+//! at the terminal has to do next. Display is one line that names the thing; causes are already part of it.
+
+use std::fmt;
+
+/// What the person who started the job has to do about it. The numbers are the exit codes of `tidegate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line is wrong (also clap's own code).
+    Usage = 2,
+    /// The job file is wrong: nothing was started.
+    Configuration = 3,
+    /// An input is missing, shorter than it was, or was replaced.
+    InputGone = 4,
+    /// The state directory or an output is damaged, stale or of another job.
+    StateDamaged = 5,
+    /// Another instance holds the job, or took it over.
+    AnotherInstance = 6,
+    /// A durable write failed (disk full, read-only, permission): the process stopped before anything wrong was visible.
+    WriteFailed = 7,
+    /// A bug of ours.
+    Internal = 70,
+    /// Stopped by a second Ctrl-C, without draining.
+    Aborted = 130,
+}
+
+/// A failure that stops the job.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// What to do about it.
+    pub kind: Kind,
+    /// One line: what, where, and the way out.
+    pub message: String,
+}
+
+/// Results of everything that can stop the job.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failure of this kind with its one line.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into() }
+    }
+
+    /// A bug of ours.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Error::new(Kind::Internal, message)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,27 @@
+//! Formats: bytes to records and back.
+
+/// `bytes` fields: base64 in JSON.
+pub mod bytes {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    /// Writes base64, or null.
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(bytes: &Option<Box<[u8]>>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => serializer.serialize_some(&STANDARD.encode(bytes)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads base64, or null.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<[u8]>>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| STANDARD.decode(text).map(Vec::into_boxed_slice).map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// A value as a dead letter holds it: cut at [`crate::limits::DEAD_LETTER_VALUE_BYTES`].
+pub fn cut(value: &[u8]) -> Box<[u8]> {
+    value[..value.len().min(crate::limits::DEAD_LETTER_VALUE_BYTES)].into()
+}

@@ -1,0 +1,53 @@
+//! Every limit of the engine, with its unit and its relation to the others.
+
+use std::time::Duration;
+
+/// Longest message: a line or a value longer than this is UNDECODABLE. Setting `max_record_bytes`.
+pub const MAX_RECORD_BYTES: usize = 8 << 20;
+
+/// A dead letter's value is cut here.
+pub const DEAD_LETTER_VALUE_BYTES: usize = 512 << 10;
+
+/// A reader hands over bytes in blocks of at most this size ...
+pub const BLOCK_BYTES: usize = 256 << 10;
+
+/// ... but never keeps more than this in flight over all partitions of a worker: with many partitions blocks shrink.
+pub const READ_AHEAD_BYTES: usize = 32 << 20;
+
+/// Smallest block, however many partitions there are.
+pub const BLOCK_BYTES_MIN: usize = 4 << 10;
+
+/// An epoch holds at most this many records over all partitions of all inputs of the job.
+pub const EPOCH_RECORDS: usize = 100_000;
+
+/// Epochs of one worker that are read and not yet committed, in records: beyond it the source waits.
+pub const IN_FLIGHT_RECORDS: usize = 8 * EPOCH_RECORDS;
+
+/// The same in epochs, so that epochs without records do not pile up.
+pub const IN_FLIGHT_EPOCHS: u64 = 4_096;
+
+/// How many ticks of a finite run are announced ahead.
+pub const ANNOUNCED_EPOCHS: usize = 64;
+
+/// Commits of epochs without output are put off this long.
+pub const EMPTY_COMMIT: Duration = Duration::from_secs(1);
+
+/// How long a worker without work parks before it looks at its queues again.
+pub const PARK: Duration = Duration::from_millis(1);
+
+/// How often a followed file that stands at its end is looked at again.
+pub const FOLLOW: Duration = Duration::from_millis(2);
+
+/// Time between checkpoints. Setting `[checkpoint] interval_ms`.
+pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
+
+/// State shards: chunks hold rows of one shard, so that a restart may spread them over any number of workers.
+pub const STATE_SHARDS: usize = 16;
+
+/// Complete checkpoints kept, so that a damaged one has a predecessor.
+pub const CHECKPOINTS_KEPT: usize = 3;
+
+const _: () = assert!(DEAD_LETTER_VALUE_BYTES < MAX_RECORD_BYTES, "a cut value must be shorter than the longest record");
+const _: () = assert!(BLOCK_BYTES_MIN <= BLOCK_BYTES && BLOCK_BYTES <= READ_AHEAD_BYTES, "blocks fit the read-ahead");
+const _: () = assert!(IN_FLIGHT_RECORDS > 2 * EPOCH_RECORDS, "one epoch is read while another commits");
+const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");
