@@ -24,7 +24,10 @@ pub const EPOCH_RECORDS: usize = 100_000;
 pub const IN_FLIGHT_RECORDS: usize = 8 * EPOCH_RECORDS;
 
 /// The same in epochs, so that epochs without records do not pile up.
-pub const IN_FLIGHT_EPOCHS: u64 = 4_096;
+pub const IN_FLIGHT_EPOCHS: usize = 4_096;
+
+/// Encoded rows that are sealed and not committed: beyond it the source waits.
+pub const IN_FLIGHT_BYTES: usize = 256 << 20;
 
 /// How many ticks of a finite run are announced ahead.
 pub const ANNOUNCED_EPOCHS: usize = 64;
