@@ -8,12 +8,13 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds the job
 //! failed stops; nobody commits anything after it that was not sealed before.
 
+pub mod graph;
 pub mod wiring;
 pub mod work;
 
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::pace::{Cutting, Pace};
@@ -22,7 +23,7 @@ use crate::source::partition::Start;
 use crate::time::Epoch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,17 +32,34 @@ use std::time::{Duration, Instant};
 pub struct InputPlan {
     /// How it is read and judged.
     pub settings: InputSettings,
-    /// The files that matched, bytewise sorted.
-    pub files: Vec<PathBuf>,
+    /// Names of files are relative to this directory, so that a job can move as a whole.
+    pub root: PathBuf,
+    /// The names of the files that match, bytewise sorted.
+    pub files: Vec<String>,
+    /// Looks again: a followed input may get more files.
+    pub matching: Matching,
 }
+
+/// Gives the names of the files that match now, bytewise sorted.
+#[derive(Clone)]
+pub struct Matching(pub Arc<dyn Fn() -> Result<Vec<String>> + Send + Sync>);
+
+impl std::fmt::Debug for Matching {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Matching")
+    }
+}
+
+/// Builds a job's dataflows on one worker.
+pub type Build = Arc<dyn for<'s> Fn(&mut wiring::Wiring<'s>) + Send + Sync>;
 
 /// One output of a plan.
 #[derive(Clone, Debug)]
 pub struct OutputPlan {
     /// Name of the output in the job.
     pub name: String,
-    /// The file, before shards are told apart.
-    pub path: PathBuf,
+    /// Its file in each shard.
+    pub files: Vec<PathBuf>,
 }
 
 /// A job, decided: everything a run needs beside its dataflows.

@@ -38,8 +38,8 @@ pub struct Entrances {
     pub dead_letters: MessageHandle<DeadLetter>,
     /// The worker's shares of the bindings.
     pub shares: MessageHandle<Share>,
-    /// State rows of the checkpoint that was restored.
-    pub restored: MessageHandle<StateRow>,
+    /// State rows of the checkpoint that was restored; gone once they are in.
+    pub restored: Option<MessageHandle<StateRow>>,
     /// The clocks of all inputs.
     pub clocks: Rc<RefCell<Clocks>>,
     /// The names of the stateful operators, in order.
@@ -136,7 +136,7 @@ pub fn wire<'s>(
     collect_state(state, cuts, changed);
     seal(scope.concatenate(rows), share_stream, gates);
     shared.operators.get_or_init(|| operators.clone());
-    Entrances { feeds, dead_letters, shares, restored, clocks, operators }
+    Entrances { feeds, dead_letters, shares, restored: Some(restored), clocks, operators }
 }
 
 /// Hands over the rows that changed up to each cut, once the cut's epoch is complete.

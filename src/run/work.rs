@@ -89,16 +89,15 @@ impl<'a> Station<'a> {
     /// Feeds this worker's share of the checkpoint's rows, at the checkpoint's epoch.
     fn restore(&mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         let (index, peers) = (self.worker.index(), self.worker.peers());
-        if let Some(checkpoint) = recovered.checkpoint {
-            self.entrances.restored.advance_to(checkpoint);
+        if let (Some(checkpoint), Some(mut restored)) = (recovered.checkpoint, self.entrances.restored.take()) {
+            restored.advance_to(checkpoint);
             for row in recovered.rows.iter().skip(index).step_by(peers) {
-                self.entrances.restored.send(row.clone());
+                restored.send(row.clone());
             }
             crash::point("during-restore");
         }
-        let next = recovered.first_epoch();
-        self.entrances.restored.advance_to(next);
-        self.advance_to(next);
+        self.entrances.restored = None;
+        self.advance_to(recovered.first_epoch());
         self.turn(false)
     }
 
