@@ -1,12 +1,13 @@
 //! The records of the contract, by their field names.
 //!
-//! They decode strictly (`tidegate::format::strict`): a missing field, a wrong type, an unknown symbol or a known field
-//! given twice is an error that names the path to the field; unknown fields are ignored. `= None` marks the fields that
-//! may be null or absent. Field order is also the order in checkpoints: it does not change.
+//! They decode strictly (`tidegate::format::strict`): a missing field, a wrong type, an unknown symbol or a
+//! known field given twice is an error that names the path to the field; unknown fields are ignored. `= None`
+//! marks the fields that may be null or absent. Field order is also the order in checkpoints: it does not
+//! change.
 //!
-//! What types cannot say stands in [`Record::check`] below: the range of event times, an entry's amount, the key that
-//! must agree with the key field, the parameter that a rule needs. Amounts are integers in minor units, times integer
-//! milliseconds since the Unix epoch.
+//! What types cannot say stands in [`Record::check`] below: the range of event times, an entry's amount, the
+//! key that must agree with the key field, the parameter that a rule needs. Amounts are integers in minor
+//! units, times integer milliseconds since the Unix epoch.
 
 use tidegate::record::{Record, Text};
 use tidegate::time::{EVENT_TIMES, Millis};

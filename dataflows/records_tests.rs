@@ -1,20 +1,33 @@
-//! The records of the contract: lines in, what becomes of them out, and what no damage to a line can bring about.
+//! The records of the contract: lines in, what becomes of them out, and what no damage brings about.
 
 use super::*;
 use serde::Serialize;
 use tidegate::format::json::{Message, Rejected, decode_line, write_line};
 use tidegate::record::{Output, Rank, key_hash};
 
-const ENTRY: &str = r#"{"key":"A1","value":{"entry_id":"E1","account_id":"A1","booked_at":725846400000,"direction":"DEBIT","amount":12050,"currency":"CZK","balance_after":-7,"counterparty":"B/2"}}"#;
+const ENTRY: &str = concat!(
+    r#"{"key":"A1","value":{"entry_id":"E1","account_id":"A1","booked_at":725846400000,"#,
+    r#""direction":"DEBIT","amount":12050,"currency":"CZK","balance_after":-7,"#,
+    r#""counterparty":"B/2"}}"#,
+);
 const AUTHORIZATIONS: &str =
     r#"{"key":"A1","value":{"account_id":"A1","customers":["C1","C2"]},"timestamp":5}"#;
-const SETTINGS: &str = r#"{"key":"C1","value":{"customer_id":"C1","addresses":[{"channel":"EMAIL","address":"c1@mail.example"},{"channel":"PUSH","address":"C1"}],"accounts":[{"account_id":"A1","currency":"CZK","alerts":[{"type":"BALANCE_BELOW","threshold":-100,"channels":["SMS","PUSH"]},{"type":"CREDITED_FROM","threshold":null,"counterparty":"B/2","channels":[]}]}]}}"#;
+const SETTINGS: &str = concat!(
+    r#"{"key":"C1","value":{"customer_id":"C1","addresses":[{"channel":"EMAIL","#,
+    r#""address":"c1@mail.example"},{"channel":"PUSH","address":"C1"}],"#,
+    r#""accounts":[{"account_id":"A1","currency":"CZK","alerts":[{"type":"BALANCE_BELOW","#,
+    r#""threshold":-100,"channels":["SMS","PUSH"]},{"type":"CREDITED_FROM","threshold":null,"#,
+    r#""counterparty":"B/2","channels":[]}]}]}}"#,
+);
 const DEVICES: &str =
     r#"{"key":"C1","value":{"customer_id":"C1","devices":[{"push_id":"P1","device_type":"phone"}]}}"#;
 const ORDER: &str = r#"{"key":"any","value":{"order_id":"O1","amount":-5,"currency":"EUR","placed_at":0}}"#;
 const PAYMENT: &str =
     r#"{"key":"any","value":{"payment_id":"P1","amount":5,"currency":"EUR","paid_at":253402300799999}}"#;
-const TRANSACTION: &str = r#"{"key":"U1","value":{"transaction_id":"T1","user_id":"U1","amount":1000001,"currency":"EUR","location":"Lyon","occurred_at":7}}"#;
+const TRANSACTION: &str = concat!(
+    r#"{"key":"U1","value":{"transaction_id":"T1","user_id":"U1","amount":1000001,"#,
+    r#""currency":"EUR","location":"Lyon","occurred_at":7}}"#,
+);
 const EVENT: &str = r#"{"key":"","value":{"event_id":"V1","occurred_at":7}}"#;
 
 /// What becomes of a line, as one text.
@@ -157,7 +170,10 @@ fn errors_name_the_path() {
     check::<CustomerAlertSettings>(SETTINGS, "-100", "\"100\"", threshold);
     let missing = "INVALID CustomerAlertSettings.accounts.currency: missing";
     check::<CustomerAlertSettings>(SETTINGS, r#""currency":"CZK","#, "", missing);
-    let channels = "INVALID CustomerAlertSettings.accounts.alerts.channels: invalid value: string \"FAX\", expected one of EMAIL SMS PUSH";
+    let channels = concat!(
+        "INVALID CustomerAlertSettings.accounts.alerts.channels: ",
+        "invalid value: string \"FAX\", expected one of EMAIL SMS PUSH"
+    );
     check::<CustomerAlertSettings>(SETTINGS, "\"SMS\"", "\"FAX\"", channels);
     check::<CustomerAlertSettings>(
         SETTINGS,
@@ -192,7 +208,7 @@ fn errors_name_the_path() {
     );
 }
 
-/// Every field of every record: missing, null, given twice, of a type no field has. Without `= None` all are refused.
+/// Every field of every record: missing, null, given twice, of a type that no field has.
 #[test]
 fn every_field_is_held_to_its_type() {
     fn each_field<R: Record>(line: &str, nullable: &[&str]) {

@@ -1,24 +1,25 @@
 //! JSON lines: one message each, `{"key":"A1","value":{...}}`.
 //!
 //! ```text
-//!   line --typed pass--> Message --tombstone? check()--> accepted
+//!   line --typed pass--> Message --checked-------------> accepted
 //!             |                          |
 //!           fails                      fails
 //!             '--------> second pass <---'   reads key and raw value only: it decides
 //!                            |               UNDECODABLE (not one whole envelope) or INVALID (all else)
 //! ```
 //!
-//! A good line costs one typed pass, straight into the record; only a bad one is read again. The second pass knows
-//! nothing of record types, so whether a line is UNDECODABLE does not depend on what its input expects, and a line that
-//! breaks off after a wrong type is UNDECODABLE, not INVALID.
+//! A good line costs one typed pass, straight into the record; only a bad one is read again. The second pass
+//! knows nothing of record types, so whether a line is UNDECODABLE does not depend on what its input expects,
+//! and a line that breaks off after a wrong type is UNDECODABLE, not INVALID.
 //!
-//! UNDECODABLE: not UTF-8 (anywhere, also in what is ignored), not JSON, more than one value, no object, `key` neither
-//! string nor null, `key` or `value` missing or given twice. INVALID: a null key, a tombstone outside a table, a
-//! `timestamp` that is no time, and what the record type refuses ([`crate::format::strict`], [`Record::check`]).
+//! UNDECODABLE: not UTF-8 (anywhere, also in what is ignored), not JSON, more than one value, no object,
+//! `key` neither string nor null, `key` or `value` missing or given twice. INVALID: a null key, a tombstone
+//! outside a table, a `timestamp` that is no time, and what the record type refuses
+//! ([`crate::format::strict`], [`Record::check`]).
 //!
-//! Ignored fields may hold anything that is JSON, nested however deep (they are passed over without recursion). The
-//! escape of half a surrogate pair is JSON but no character: in `key` and in names of the envelope it is UNDECODABLE, in
-//! names and strings that a record reads INVALID, elsewhere ignored.
+//! Ignored fields may hold anything that is JSON, nested however deep (they are passed over without
+//! recursion). The escape of half a surrogate pair is JSON but no character: in `key` and in names of the
+//! envelope it is UNDECODABLE, in names and strings that a record reads INVALID, elsewhere ignored.
 
 use super::strict::within;
 use crate::record::{Output, Record, Text};
@@ -76,18 +77,9 @@ struct Envelope<'a> {
 
 /// Decodes one line (without its end) into a checked message. A tombstone is one only where `is_table`.
 pub fn decode_line<R: Record>(line: &[u8], is_table: bool) -> Result<Message<R>, Rejected> {
-    let text = match object(line) {
-        Ok(text) => text,
-        Err(error) => return Err(Rejected::Undecodable { error }),
-    };
-    let error = match read_message::<R>(text) {
-        Ok(message) => match check(&message, is_table) {
-            Ok(()) => return Ok(message),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    Err(reject(text, error))
+    let text = object(line).map_err(|error| Rejected::Undecodable { error })?;
+    let message = read_message(text).and_then(|message| checked(message, is_table));
+    message.map_err(|error| reject(text, error))
 }
 
 /// The value of a line as it stands, without the space around it; none if the line is UNDECODABLE.
@@ -108,8 +100,8 @@ pub fn write_line<O: Output>(message: &O, line: &mut Vec<u8>) {
     line.extend_from_slice(b"}\n");
 }
 
-/// The line as text, if it can be one object. Checking UTF-8 here, once, covers ignored fields and is repeated nowhere;
-/// checking for the brace keeps arrays out, which serde would take for structs.
+/// The line as text, if it can be one object. Checking UTF-8 here, once, covers ignored fields and is
+/// repeated nowhere; checking for the brace keeps arrays out, which serde would take for structs.
 fn object(line: &[u8]) -> Result<&str, String> {
     let text = std::str::from_utf8(line).map_err(|error| error.to_string())?;
     if text.trim_ascii_start().starts_with('{') {
@@ -128,11 +120,11 @@ fn read_message<R: Record>(text: &str) -> Result<Message<R>, String> {
     })
 }
 
-/// What types cannot say.
-fn check<R: Record>(message: &Message<R>, is_table: bool) -> Result<(), String> {
+/// The message, if what types cannot say is right too.
+fn checked<R: Record>(message: Message<R>, is_table: bool) -> Result<Message<R>, String> {
     match &message.value {
-        Some(record) => record.check(&message.key),
-        None if is_table => Ok(()),
+        Some(record) => record.check(&message.key).map(|()| message),
+        None if is_table => Ok(message),
         None => Err(format!("{}: a tombstone, but the input is no table", R::NAME)),
     }
 }
@@ -168,7 +160,8 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// The same text with `-0` written ` 0`, outside strings and not as part of a longer number; none if there is none.
+/// The same text with `-0` written ` 0`, outside strings and not as part of a longer number; none if there is
+/// none.
 fn without_negative_zeros(text: &str) -> Option<String> {
     let mut bytes = text.as_bytes().to_vec();
     let (mut in_string, mut found, mut at) = (false, false, 0);
@@ -217,7 +210,7 @@ fn record_or_null<'de, R: Record, D: Deserializer<'de>>(deserializer: D) -> Resu
 
 #[cfg(test)]
 #[path = "json_tests.rs"]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
 #[path = "json_model.rs"]

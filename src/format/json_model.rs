@@ -1,63 +1,11 @@
-//! The slow twin of [`decode_line`](super::decode_line): a JSON grammar written out by hand, a tree, and the contract's
-//! rules one after the other. Seeded lines, made of the right parts put together wrongly and then damaged, must meet the
-//! same end in both.
+//! The slow twin of [`decode_line`](super::decode_line): a JSON grammar written out by hand, a tree, and the
+//! contract's rules one after the other. Seeded lines, made of the right parts put together wrongly and then
+//! damaged, must meet the same end in both.
 
 use super::{Message, Rejected, decode_line};
+use crate::format::strict::tests::{Color, Part, Reading};
 use crate::record::{Record, Text};
-use crate::time::{EVENT_TIMES, Millis};
-
-crate::strict_enum! {
-    /// A set of symbols.
-    pub enum Color {
-        /// The first.
-        Red = "RED",
-        /// The second.
-        Blue = "BLUE",
-    }
-}
-
-crate::strict_record! {
-    /// A record with a field of every kind.
-    pub struct Reading {
-        /// The key.
-        pub id: Text,
-        /// Event time.
-        pub at: Millis,
-        /// An integer.
-        pub level: i64,
-        /// A nullable string.
-        pub unit: Option<Text> = None,
-        /// A symbol.
-        pub color: Color,
-        /// Records.
-        pub parts: Vec<Part>,
-    }
-
-    /// A record in a record, with a keyword for a field.
-    pub struct Part {
-        /// A symbol.
-        pub r#type: Color,
-        /// A nullable integer.
-        pub weight: Option<i64> = None,
-    }
-}
-
-impl Record for Reading {
-    const NAME: &'static str = "Reading";
-
-    fn event_time(&self) -> Option<Millis> {
-        Some(self.at)
-    }
-
-    fn check(&self, key: &str) -> Result<(), String> {
-        let agrees = key == self.id && EVENT_TIMES.contains(&self.at);
-        if agrees {
-            Ok(())
-        } else {
-            Err(format!("key '{key}' but id '{}'", self.id))
-        }
-    }
-}
+use crate::time::EVENT_TIMES;
 
 /// A seeded generator (splitmix64): the same numbers for the same seed, for ever.
 pub(crate) struct Random(pub u64);
@@ -199,7 +147,8 @@ impl Parser<'_> {
     }
 }
 
-/// The known fields of an object, each at most once; none where it is no object, or has a name that is no string.
+/// The known fields of an object, each at most once; none where it is no object, or has a name that is no
+/// string.
 fn fields<'a>(node: &'a Node, known: &[&str]) -> Option<Vec<Option<&'a Node>>> {
     let Node::Object(members) = node else { return None };
     let mut found: Vec<Option<&Node>> = vec![None; known.len()];

@@ -1,8 +1,9 @@
 //! Lines: a partition's bytes, cut at line feeds.
 //!
-//! A line ends with LF; one CR before the LF belongs to the end. An empty line is a line; after the last LF there is
-//! none until bytes follow. The last line of a finite input counts without LF ([`Lines::end`], where a CR is an ordinary
-//! byte); in a followed file it waits. Which lines come out depends only on the bytes, never on how they were cut:
+//! A line ends with LF; one CR before the LF belongs to the end. An empty line is a line; after the last LF
+//! there is none until bytes follow. The last line of a finite input counts without LF ([`Lines::end`], where
+//! a CR is an ordinary byte); in a followed file it waits. Which lines come out depends only on the bytes,
+//! never on how they were cut:
 //!
 //! ```text
 //!   block 1          block 2        block 3
@@ -10,8 +11,9 @@
 //!    ~~~    ~~~~~~~~~~~~~~~~~~~~~~~~~~~    ~~~        a, c: borrowed from their block; b: carried over
 //! ```
 //!
-//! A line longer than `max_record_bytes` is marked, and of its bytes only as many as a dead letter shows are given; while
-//! it passes, at most `max_record_bytes` (or a dead letter's value, where that is more) are held. Nothing is refused here.
+//! A line longer than `max_record_bytes` is marked, and of its bytes only as many as a dead letter shows are
+//! given; while it passes, at most `max_record_bytes` (or a dead letter's value, where that is more) are
+//! held. Nothing is refused here.
 
 use crate::limits::{BLOCK_BYTES, DEAD_LETTER_VALUE_BYTES};
 
@@ -22,7 +24,8 @@ pub struct Line<'a> {
     pub offset: u64,
     /// Position after its LF, or after its last byte where the input ended without one.
     pub end: u64,
-    /// Its bytes without LF and without one CR before it; the first [`DEAD_LETTER_VALUE_BYTES`] where it is too long.
+    /// Its bytes without LF and without one CR before it; the first [`DEAD_LETTER_VALUE_BYTES`] where it is
+    /// too long.
     pub bytes: &'a [u8],
     /// Longer than `max_record_bytes`: not to be decoded.
     pub too_long: bool,
@@ -52,7 +55,8 @@ impl Lines {
         }
     }
 
-    /// Position of the first byte that is not yet part of a complete line: reading again from here loses nothing.
+    /// Position of the first byte that is not yet part of a complete line: reading again from here loses
+    /// nothing.
     pub fn complete(&self) -> u64 {
         self.start
     }
@@ -86,15 +90,18 @@ impl Lines {
         }
     }
 
-    /// The line from `start` to `next`, of which `held` are the first bytes, all of them unless it is too long.
+    /// The line from `start` to `next`, of which `held` are the first bytes, all of them unless it is too
+    /// long.
     fn line<'a>(&self, held: &'a [u8], ended: bool) -> Line<'a> {
         let whole = self.next - self.start - u64::from(ended);
-        // Only a CR that is the line's last byte belongs to its end, not one at which the held bytes were cut.
+        // Only a CR that is the line's last byte belongs to its end, not one at which the held bytes were
+        // cut.
         let bytes = match held {
             [line @ .., b'\r'] if ended && held.len() as u64 == whole => line,
             _ => held,
         };
-        // `carry` keeps one byte more than the longest line, for its CR: if bytes are missing it is too long anyway.
+        // `carry` keeps one byte more than the longest line, for its CR: if bytes are missing it is too long
+        // anyway.
         let too_long = (held.len() as u64) < whole || bytes.len() > self.max_record_bytes;
         let shown = if too_long {
             bytes.len().min(DEAD_LETTER_VALUE_BYTES)

@@ -6,8 +6,8 @@
 //!                                            strict: how a record type reads its fields
 //! ```
 //!
-//! Everything here is a pure function of bytes: no file, no clock, no thread. Nothing an input holds can make it panic
-//! or take more memory than `max_record_bytes` allows.
+//! Everything here is a pure function of bytes: no file, no clock, no thread. Nothing an input holds can make
+//! it panic or take more memory than `max_record_bytes` allows.
 
 pub mod json;
 pub mod lines;

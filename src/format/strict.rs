@@ -1,16 +1,17 @@
 //! Strict reading: how record types take their fields from a self-describing format such as JSON.
 //!
-//! [`strict_record!`](crate::strict_record) and [`strict_enum!`](crate::strict_enum) define a type together with its
-//! `Serialize` and `Deserialize`. What they refuse, where serde's own derive would accept it: an array in the place of a
-//! record, `{"DEBIT":null}` in the place of a symbol, a nullable field that is absent without `= None` saying so. A known
-//! field given twice, a missing one and a wrong type are refused too; unknown fields are ignored, whatever they hold.
-//! Field order in the input does not matter.
+//! [`strict_record!`](crate::strict_record) and [`strict_enum!`](crate::strict_enum) define a type together
+//! with its `Serialize` and `Deserialize`. What they refuse, where serde's own derive would accept it: an
+//! array in the place of a record, `{"DEBIT":null}` in the place of a symbol, a nullable field that is absent
+//! without `= None` saying so. A known field given twice, a missing one and a wrong type are refused too;
+//! unknown fields are ignored, whatever they hold. Field order in the input does not matter.
 //!
-//! An error names the path to the field: each record on the way out puts `.field` in front ([`within`]), the reader of
-//! the whole message puts the record's name first: `CustomerAlertSettings.accounts.currency: missing`.
+//! An error names the path to the field: each record on the way out puts `.field` in front ([`within`]), the
+//! reader of the whole message puts the record's name first:
+//! `CustomerAlertSettings.accounts.currency: missing`.
 //!
-//! Formats that are not self-describing (postcard, in checkpoints) get the fields as a sequence in order of definition,
-//! and symbols as their number in that order: there, reordering changes the format.
+//! Formats that are not self-describing (postcard, in checkpoints) get the fields as a sequence in order of
+//! definition, and symbols as their number in that order: there, reordering changes the format.
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
@@ -18,7 +19,7 @@ use serde::de::{
 use serde::{Deserialize, Serializer};
 use std::fmt;
 
-/// Defines records: structs whose every field must be there once, except those with `= default` (nullable ones).
+/// Defines records: structs whose fields must all be there once, except those with `= default` (nullable ones).
 ///
 /// ```
 /// tidegate::strict_record! {
@@ -47,6 +48,7 @@ macro_rules! strict_record {
 
         impl<'de> serde::Deserialize<'de> for $Record {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                use serde::de::{MapAccess, SeqAccess, Visitor};
                 use $crate::format::strict;
 
                 #[allow(non_camel_case_types, reason = "the fields' own names")]
@@ -59,14 +61,14 @@ macro_rules! strict_record {
                 }
 
                 struct Fields;
-                impl<'de> serde::de::Visitor<'de> for Fields {
+                impl<'de> Visitor<'de> for Fields {
                     type Value = $Record;
 
                     fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                         formatter.write_str(concat!("a record ", stringify!($Record)))
                     }
 
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$Record, A::Error> {
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$Record, A::Error> {
                         $( let mut $field: Option<$Type> = None; )*
                         while let Some(field) = map.next_key_seed(strict::Name(named))? {
                             match field {
@@ -82,14 +84,14 @@ macro_rules! strict_record {
                         )* })
                     }
 
-                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut fields: A) -> Result<$Record, A::Error> {
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<$Record, A::Error> {
                         Ok($Record { $(
                             $field: strict::next(&mut fields, strict::plain(stringify!($field)))?,
                         )* })
                     }
                 }
 
-                // A JSON reader that is asked for a struct would also offer an array; asked for a map, it does not.
+                // Asked for a struct, a JSON reader also offers an array; asked for a map, it does not.
                 if deserializer.is_human_readable() {
                     deserializer.deserialize_map(Fields)
                 } else {
@@ -264,3 +266,7 @@ impl<E: Copy> Visitor<'_> for Symbol<E> {
         found.ok_or_else(|| X::invalid_value(Unexpected::Str(text), &self))
     }
 }
+
+#[cfg(test)]
+#[path = "strict_tests.rs"]
+pub(crate) mod tests;
