@@ -1,11 +1,11 @@
 //! JSON lines: one message each, `{"key":"A1","value":{...}}`.
 //!
 //! ```text
-//!   line --typed pass--> Message --checked-------------> accepted
-//!             |                          |
-//!           fails                      fails
-//!             '--------> second pass <---'   reads key and raw value only: it decides
-//!                            |               UNDECODABLE (not one whole envelope) or INVALID (all else)
+//!   line --typed pass--> Message --check--> accepted
+//!             |                      |
+//!           fails                  fails
+//!             '----> second pass <---'   reads key and raw value only: it decides
+//!                                        UNDECODABLE (not one whole envelope) or INVALID (all else)
 //! ```
 //!
 //! A good line costs one typed pass, straight into the record; only a bad one is read again. The second pass

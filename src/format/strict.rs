@@ -19,7 +19,7 @@ use serde::de::{
 use serde::{Deserialize, Serializer};
 use std::fmt;
 
-/// Defines records: structs whose fields must all be there once, except those with `= default` (nullable ones).
+/// Defines records: every field must be there once, except those with `= default` (the nullable ones).
 ///
 /// ```
 /// tidegate::strict_record! {
