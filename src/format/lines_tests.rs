@@ -199,3 +199,26 @@ fn any_cut_gives_the_same_lines() {
         );
     }
 }
+
+/// The longest line is whole, CR or not, also where a dead letter would show less of it.
+#[test]
+fn the_longest_line_is_not_too_long() {
+    let longest = DEAD_LETTER_VALUE_BYTES + 100;
+    for (extra, ending) in [(0, "\n"), (0, "\r\n"), (0, ""), (1, "\n"), (1, "\r\n"), (1, "")] {
+        let mut text = vec![b'x'; longest + extra];
+        text.extend_from_slice(ending.as_bytes());
+        let shown = if extra == 0 {
+            longest
+        } else {
+            DEAD_LETTER_VALUE_BYTES
+        };
+        let expected = [(0, text.len() as u64, vec![b'x'; shown], extra > 0)];
+        for size in [4096, longest, longest + 1, usize::MAX] {
+            let found = split(0, longest, &text, || size);
+            assert!(
+                found == expected,
+                "{extra} more than the longest, then {ending:?}, blocks of {size}"
+            );
+        }
+    }
+}
