@@ -8,9 +8,13 @@
 //! it was last asked. The checkpoint is a sink of those rows; restore is an input of them. What a core can recompute from
 //! its inputs (a join of tables, say) is not state.
 
+pub mod count;
 pub mod drive;
+pub mod lookup;
+mod table;
 #[cfg(test)]
 mod twins;
+pub mod upsert;
 
 pub use drive::{Core, Side, drive};
 
