@@ -9,9 +9,13 @@
 //! its inputs (a join of tables, say) is not state.
 
 pub mod clock;
+pub mod count;
 pub mod drive;
+pub mod lookup;
+mod table;
 #[cfg(test)]
 mod twins;
+pub mod upsert;
 
 pub use drive::{Core, Side, drive};
 
