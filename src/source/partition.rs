@@ -29,6 +29,8 @@ pub struct Start {
     pub declared: Option<crate::time::Epoch>,
     /// Live: the table's backlog that is bound before the first event, a position.
     pub backlog: u64,
+    /// The byte before `offset` is no LF: an earlier finite run counted its last line without one.
+    pub mid_line: bool,
 }
 
 /// A decoded message and what the log says up to it.
@@ -83,6 +85,8 @@ pub(super) struct PartitionFeed<R> {
     pub(super) asked: bool,
     /// Since when the partition stands at its end.
     pub(super) at_end: Option<Instant>,
+    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of its own.
+    counted_to: Option<u64>,
     /// Positions at which a finite run has cut the last line; replay cuts there again.
     recorded: VecDeque<u64>,
     /// The clock of what was taken.
@@ -108,6 +112,7 @@ impl<R: Record> PartitionFeed<R> {
             read_to: start.offset,
             asked: false,
             at_end: None,
+            counted_to: start.mid_line.then_some(start.offset),
             recorded: recorded.into(),
             clock: start.clock,
             as_of: start.as_of,
@@ -167,6 +172,10 @@ impl<R: Record> PartitionFeed<R> {
         self.read_to += bytes.len() as u64;
         let (mut lines, number) = (std::mem::replace(&mut self.lines, Lines::new(0, 0)), self.number);
         let mut each = |line: Line<'_>| {
+            if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
+                self.decoded_to = line.end;
+                return;
+            }
             let item = decode_item::<R>(&line, number, &mut self.front, &self.clock, settings);
             self.decoded_to = line.end;
             match self.places.back_mut() {
@@ -177,7 +186,11 @@ impl<R: Record> PartitionFeed<R> {
         };
         lines.feed(bytes, &mut each);
         if is_last {
+            let before = lines.complete();
             lines.end(&mut each);
+            if lines.complete() > before {
+                self.counted_to = Some(lines.complete());
+            }
         }
         self.lines = lines;
     }
