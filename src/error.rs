@@ -41,7 +41,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of this kind with its one line.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into() }
+        Error {
+            kind,
+            message: message.into(),
+        }
     }
 
     /// A bug of ours.
