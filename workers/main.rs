@@ -1,1 +1,59 @@
-fn main() {}
+//! The program `tidegate`: one match on the subcommand.
+//!
+//! Results go to standard output ([`print`]), logs and errors to standard error. The exit code says what the person at
+//! the terminal has to do about a failure (`tidegate::error::Kind`; `tidegate --help` lists them).
+
+mod arguments;
+mod check;
+mod generate;
+mod job;
+mod print;
+
+use arguments::{Arguments, Command, LogFormat};
+use clap::Parser as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use tidegate::error::{Error, Result};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging(&arguments);
+    match run(&arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}"); // nobody is left to tell of a closed terminal
+            ExitCode::from(error.kind as u8)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Check(arguments) => check::check(arguments),
+        Command::Generate(arguments) => generate::generate(arguments),
+        Command::Run(_) => left_to_the_lead("run"),
+        Command::Graph(_) => left_to_the_lead("graph"),
+        Command::Status(_) => left_to_the_lead("status"),
+        Command::Demo(_) => left_to_the_lead("demo"),
+    }
+}
+
+fn left_to_the_lead(command: &str) -> Result<()> {
+    Err(Error::internal(format!(
+        "`tidegate {command}` is not on this branch"
+    )))
+}
+
+/// Log lines go to standard error, in the form and from the level asked for.
+fn start_logging(arguments: &Arguments) {
+    let lines = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(arguments.level());
+    match arguments.log_format {
+        LogFormat::Text => lines.with_target(false).with_ansi(is_terminal).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
