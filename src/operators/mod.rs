@@ -9,8 +9,14 @@
 //! its inputs (a join of tables, say) is not state.
 
 pub mod drive;
+pub mod interval_join;
+pub mod late;
+pub mod neighbours;
+mod slots;
+mod timeline;
 #[cfg(test)]
 mod twins;
+pub mod window;
 
 pub use drive::{Core, Side, drive};
 

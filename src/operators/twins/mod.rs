@@ -7,6 +7,11 @@
 //!
 //! `TIDEGATE_SEEDS=20000` runs more seeds, `TIDEGATE_SEED=17` runs one again; a failing seed is printed.
 
+mod interval_join;
+mod log;
+mod neighbours;
+mod window;
+
 use super::{Context, Core, Side, drive};
 use crate::checkpoint::row::StateRow;
 use crate::operators::drive::Batch;
