@@ -11,11 +11,17 @@
 pub mod clock;
 pub mod count;
 pub mod drive;
+pub mod interval_join;
+pub mod late;
 pub mod lookup;
+pub mod neighbours;
+mod slots;
 mod table;
+mod timeline;
 #[cfg(test)]
 mod twins;
 pub mod upsert;
+pub mod window;
 
 pub use drive::{Core, Side, drive};
 

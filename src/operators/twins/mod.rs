@@ -10,6 +10,10 @@
 mod count;
 mod lookup;
 mod upsert;
+mod interval_join;
+mod log;
+mod neighbours;
+mod window;
 
 use super::{Context, Core, Side, drive};
 use crate::checkpoint::row::StateRow;
