@@ -47,7 +47,16 @@ pub const STATE_SHARDS: usize = 16;
 /// Complete checkpoints kept, so that a damaged one has a predecessor.
 pub const CHECKPOINTS_KEPT: usize = 3;
 
-const _: () = assert!(DEAD_LETTER_VALUE_BYTES < MAX_RECORD_BYTES, "a cut value must be shorter than the longest record");
-const _: () = assert!(BLOCK_BYTES_MIN <= BLOCK_BYTES && BLOCK_BYTES <= READ_AHEAD_BYTES, "blocks fit the read-ahead");
-const _: () = assert!(IN_FLIGHT_RECORDS > 2 * EPOCH_RECORDS, "one epoch is read while another commits");
+const _: () = assert!(
+    DEAD_LETTER_VALUE_BYTES < MAX_RECORD_BYTES,
+    "a cut value must be shorter than the longest record"
+);
+const _: () = assert!(
+    BLOCK_BYTES_MIN <= BLOCK_BYTES && BLOCK_BYTES <= READ_AHEAD_BYTES,
+    "blocks fit the read-ahead"
+);
+const _: () = assert!(
+    IN_FLIGHT_RECORDS > 2 * EPOCH_RECORDS,
+    "one epoch is read while another commits"
+);
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

@@ -28,7 +28,9 @@ pub fn key_hash(key: &[u8]) -> u64 {
 }
 
 /// A record type of the contract: how a decoded value is checked and what time it has.
-pub trait Record: Clone + std::fmt::Debug + Ord + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Record:
+    Clone + std::fmt::Debug + Ord + Serialize + DeserializeOwned + Send + Sync + 'static
+{
     /// The record's name in the contract, for error texts.
     const NAME: &'static str;
 
@@ -87,7 +89,10 @@ pub struct Records<'s, R: Record> {
 
 impl<R: Record> Clone for Records<'_, R> {
     fn clone(&self) -> Self {
-        Records { updates: self.updates.clone(), watermark: self.watermark.clone() }
+        Records {
+            updates: self.updates.clone(),
+            watermark: self.watermark.clone(),
+        }
     }
 }
 

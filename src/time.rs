@@ -48,7 +48,9 @@ impl PartitionClock {
         if self.ended {
             return AFTER_ALL;
         }
-        let own = self.greatest.map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(max_out_of_orderness_ms));
+        let own = self.greatest.map_or(BEFORE_ALL, |greatest| {
+            greatest.saturating_sub(max_out_of_orderness_ms)
+        });
         own.max(self.floor.unwrap_or(BEFORE_ALL))
     }
 }
@@ -66,7 +68,11 @@ pub struct InputClock {
 impl InputClock {
     /// The clock before any binding.
     pub fn new(max_out_of_orderness_ms: Millis) -> Self {
-        InputClock { max_out_of_orderness_ms, partitions: BTreeMap::new(), global: BEFORE_ALL }
+        InputClock {
+            max_out_of_orderness_ms,
+            partitions: BTreeMap::new(),
+            global: BEFORE_ALL,
+        }
     }
 
     /// Takes in one partition's share of an epoch's binding. [`InputClock::close_epoch`] ends the epoch.

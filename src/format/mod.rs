@@ -17,7 +17,13 @@ pub mod bytes {
     /// Reads base64, or null.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<[u8]>>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| STANDARD.decode(text).map(Vec::into_boxed_slice).map_err(D::Error::custom)).transpose()
+        text.map(|text| {
+            STANDARD
+                .decode(text)
+                .map(Vec::into_boxed_slice)
+                .map_err(D::Error::custom)
+        })
+        .transpose()
     }
 }
 

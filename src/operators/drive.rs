@@ -89,7 +89,13 @@ struct Pending<C: Core> {
 impl<C: Core> Pending<C> {
     fn new(capability: &timely::dataflow::operators::InputCapability<Epoch>) -> Self {
         let (left, right, control) = (Vec::new(), Vec::new(), Vec::new());
-        Pending { updates: capability.retain(0), state: capability.retain(1), left, right, control }
+        Pending {
+            updates: capability.retain(0),
+            state: capability.retain(1),
+            left,
+            right,
+            control,
+        }
     }
 }
 
@@ -106,7 +112,8 @@ pub fn drive<'s, C: Core>(
     right: Option<Updates<'s, C::Right>>,
     watermarks: Vec<(Side, Messages<'s, Millis>)>,
 ) -> Updates<'s, C::Out> {
-    let operator = u16::try_from(context.operators.borrow().len()).expect("fewer than 65 536 stateful operators");
+    let operator =
+        u16::try_from(context.operators.borrow().len()).expect("fewer than 65 536 stateful operators");
     let control = context.control(operator, watermarks);
     let right = right.map_or_else(|| empty(context.scope), |right| right.inner);
 
@@ -128,15 +135,21 @@ pub fn drive<'s, C: Core>(
         let mut out = Vec::new();
         move |frontiers| {
             left.for_each(|capability, batch| {
-                let entry = pending.entry(*capability.time()).or_insert_with(|| Pending::new(&capability));
+                let entry = pending
+                    .entry(*capability.time())
+                    .or_insert_with(|| Pending::new(&capability));
                 entry.left.push(std::mem::take(batch));
             });
             right.for_each(|capability, batch| {
-                let entry = pending.entry(*capability.time()).or_insert_with(|| Pending::new(&capability));
+                let entry = pending
+                    .entry(*capability.time())
+                    .or_insert_with(|| Pending::new(&capability));
                 entry.right.push(std::mem::take(batch));
             });
             control.for_each(|capability, batch| {
-                let entry = pending.entry(*capability.time()).or_insert_with(|| Pending::new(&capability));
+                let entry = pending
+                    .entry(*capability.time())
+                    .or_insert_with(|| Pending::new(&capability));
                 entry.control.append(batch);
             });
 
@@ -152,7 +165,8 @@ pub fn drive<'s, C: Core>(
                 for control in &epoch_in.control {
                     if let Control::Restore(row) = control {
                         // A chunk's checksum held and yet its row does not decode: not damage but a bug.
-                        core.restore(row).unwrap_or_else(|error| panic!("{name}: cannot restore a row: {error}"));
+                        core.restore(row)
+                            .unwrap_or_else(|error| panic!("{name}: cannot restore a row: {error}"));
                     }
                 }
                 for batch in &mut epoch_in.right {

@@ -46,7 +46,12 @@ impl<'s> Context<'s> {
     /// A context with checkpoints: `restored` brings the rows of all operators at the checkpoint's epoch, on any worker;
     /// `cuts` says on every worker after which epochs changed rows are wanted.
     pub fn new(scope: Scope<'s, Epoch>, restored: Messages<'s, StateRow>, cuts: Messages<'s, ()>) -> Self {
-        Context { scope, restored, cuts, operators: RefCell::default() }
+        Context {
+            scope,
+            restored,
+            cuts,
+            operators: RefCell::default(),
+        }
     }
 
     /// A context that never restores and never cuts: the whole state lives in memory.
@@ -72,7 +77,8 @@ impl<'s> Context<'s> {
         let watermarks = watermarks
             .into_iter()
             .map(|(side, watermark)| watermark.map(move |watermark| Control::Watermark(side, watermark)));
-        self.scope.concatenate([restored, cuts].into_iter().chain(watermarks))
+        self.scope
+            .concatenate([restored, cuts].into_iter().chain(watermarks))
     }
 }
 
