@@ -42,9 +42,15 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
     let text = std::env::var(VARIABLE).ok()?;
     let armed = parse(&text);
     if armed.is_none() {
-        tracing::error!("{VARIABLE}={text} names no crash point; known are {}", POINTS.join(", "));
+        tracing::error!(
+            "{VARIABLE}={text} names no crash point; known are {}",
+            POINTS.join(", ")
+        );
     }
-    armed.map(|(name, nth)| Armed { name, remaining: AtomicU64::new(nth) })
+    armed.map(|(name, nth)| Armed {
+        name,
+        remaining: AtomicU64::new(nth),
+    })
 });
 
 /// Dies here if this point is armed and its turn has come.

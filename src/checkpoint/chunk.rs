@@ -64,7 +64,10 @@ pub fn merged(mut rows: Vec<StateRow>, oldest: bool) -> Vec<StateRow> {
 /// The object of a chunk.
 pub fn encode(shard: usize, rows: &[StateRow]) -> Result<Vec<u8>> {
     let body = postcard::to_stdvec(&(shard as u64, rows));
-    Ok(frame(KIND, &body.map_err(|error| Error::internal(format!("chunk: {error}")))?))
+    Ok(frame(
+        KIND,
+        &body.map_err(|error| Error::internal(format!("chunk: {error}")))?,
+    ))
 }
 
 /// The rows of a chunk, or what is wrong with its bytes.
@@ -89,7 +92,12 @@ mod tests {
 
     fn row(operator: u16, key: u64, value: Option<u64>) -> StateRow {
         let bytes = |number: u64| number.to_be_bytes().into();
-        StateRow { operator, hash: key, key: bytes(key), value: value.map(bytes) }
+        StateRow {
+            operator,
+            hash: key,
+            key: bytes(key),
+            value: value.map(bytes),
+        }
     }
 
     #[test]
@@ -127,11 +135,17 @@ mod tests {
                 chunks.push(merged(rows, keep == 0));
 
                 let restored = merged(chunks.concat(), true);
-                let found: Vec<_> = restored.into_iter().map(|row| ((row.operator, row.key), row.value)).collect();
+                let found: Vec<_> = restored
+                    .into_iter()
+                    .map(|row| ((row.operator, row.key), row.value))
+                    .collect();
                 let live = model.iter().filter(|(_, value)| value.is_some());
                 let expected: Vec<_> = live.map(|(key, value)| (key.clone(), value.clone())).collect();
                 assert_eq!(found, expected, "seed {seed}, step {step}");
-                assert!(chunks[0].iter().all(|row| row.value.is_some()), "the oldest chunk removes nothing");
+                assert!(
+                    chunks[0].iter().all(|row| row.value.is_some()),
+                    "the oldest chunk removes nothing"
+                );
             }
         }
     }

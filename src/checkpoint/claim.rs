@@ -37,8 +37,17 @@ impl Claim {
         // The standard library seeds its hashers from the system's randomness.
         let nonce = std::hash::RandomState::new().build_hasher().finish();
         // A clock before 1970 is worth no refusal: the text is for people.
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Claim { generation, nonce, plan_hash, shards, pid: std::process::id(), started: utc(seconds) }
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Claim {
+            generation,
+            nonce,
+            plan_hash,
+            shards,
+            pid: std::process::id(),
+            started: utc(seconds),
+        }
     }
 }
 
@@ -52,7 +61,10 @@ pub fn put(store: &dyn Store, claim: &Claim) -> Result<()> {
         Published::Ours => Ok(()),
         Published::Theirs => Err(Error::new(
             Kind::AnotherInstance,
-            format!("another start has claimed generation {}; only one may run", claim.generation),
+            format!(
+                "another start has claimed generation {}; only one may run",
+                claim.generation
+            ),
         )),
     }
 }
@@ -90,7 +102,11 @@ fn utc(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
@@ -109,10 +125,16 @@ mod tests {
         put(store.as_ref(), &claims[0]).unwrap();
         put(store.as_ref(), &claims[1]).unwrap();
         put(store.as_ref(), &claims[1]).expect("our own claim again, as after a lost answer");
-        assert_eq!(put(store.as_ref(), &claims[2]).unwrap_err().kind, Kind::AnotherInstance);
+        assert_eq!(
+            put(store.as_ref(), &claims[2]).unwrap_err().kind,
+            Kind::AnotherInstance
+        );
         store.put_new(&name(5), b"torn").unwrap();
         let [first, second, _] = claims;
-        assert_eq!(all(store.as_ref()).unwrap(), [(1, Some(first)), (2, Some(second)), (5, None)]);
+        assert_eq!(
+            all(store.as_ref()).unwrap(),
+            [(1, Some(first)), (2, Some(second)), (5, None)]
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ pub(super) fn assert_every_damage_is_found<T>(sound: &[u8], decode: impl Fn(&[u8
         assert!(decode(&bytes).is_err(), "flipped bit {bit} is found");
     }
     for length in 0..sound.len() {
-        assert!(decode(&sound[..length]).is_err(), "truncation to {length} bytes is found");
+        assert!(
+            decode(&sound[..length]).is_err(),
+            "truncation to {length} bytes is found"
+        );
     }
 }
 
@@ -51,7 +54,10 @@ mod tests {
         for body in [&b""[..], b"\n", b"some body\nwith lines\n"] {
             let bytes = frame("thing-1", body);
             assert_eq!(unframe("thing-1", &bytes), Ok(body));
-            assert!(unframe("thing-2", &bytes).is_err(), "another version of the layout is not read");
+            assert!(
+                unframe("thing-2", &bytes).is_err(),
+                "another version of the layout is not read"
+            );
             assert_every_damage_is_found(&bytes, |bytes| unframe("thing-1", bytes).map(<[u8]>::to_vec));
         }
     }

@@ -34,14 +34,19 @@ pub fn lock_state(directory: &Path) -> Result<File> {
     std::fs::create_dir_all(directory).map_err(|error| write_failed(directory, &error))?;
     let path = directory.join("lock");
     let mut file = lock(&path)?;
-    let written = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
     written.map_err(|error| write_failed(&path, &error))?;
     Ok(file)
 }
 
 /// The error of a durable write that failed. After it nothing more is written.
 pub fn write_failed(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Kind::WriteFailed, format!("cannot write {}: {error}", path.display()))
+    Error::new(
+        Kind::WriteFailed,
+        format!("cannot write {}: {error}", path.display()),
+    )
 }
 
 fn lock_within(path: &Path, attempts: u32) -> Result<File> {
@@ -59,7 +64,11 @@ fn lock_within(path: &Path, attempts: u32) -> Result<File> {
             Err(error) => return Err(failed(error.into())),
         }
     }
-    let message = format!("{} is in use by {}; stop it first", path.display(), holder(&mut file));
+    let message = format!(
+        "{} is in use by {}; stop it first",
+        path.display(),
+        holder(&mut file)
+    );
     Err(Error::new(Kind::AnotherInstance, message))
 }
 
@@ -76,7 +85,12 @@ fn leads_to(path: &Path, file: &File) -> std::io::Result<bool> {
 /// Who wrote its process id into the file; a progress log holds none.
 fn holder(file: &mut File) -> String {
     let mut text = String::new();
-    match file.take(20).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok()) {
+    match file
+        .take(20)
+        .read_to_string(&mut text)
+        .ok()
+        .and_then(|_| text.trim().parse::<u32>().ok())
+    {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
     }
@@ -102,7 +116,12 @@ mod tests {
         let held = lock_state(scratch.path()).unwrap();
         let refused = lock_within(&scratch.path().join("lock"), 1).unwrap_err();
         assert_eq!(refused.kind, Kind::AnotherInstance);
-        assert!(refused.message.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused
+                .message
+                .contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(held);
         lock_within(&scratch.path().join("lock"), 1).unwrap();
     }
@@ -117,7 +136,11 @@ mod tests {
         std::fs::rename(&other, &path).unwrap();
         assert!(!leads_to(&path, &old).unwrap());
         drop(old);
-        assert_eq!(lock_within(&path, 2).unwrap_err().kind, Kind::AnotherInstance, "the new file is locked");
+        assert_eq!(
+            lock_within(&path, 2).unwrap_err().kind,
+            Kind::AnotherInstance,
+            "the new file is locked"
+        );
         drop(new);
         lock_within(&path, 1).unwrap();
     }
@@ -126,6 +149,9 @@ mod tests {
     fn unwritable_place_is_a_failed_write() {
         let scratch = Scratch::new();
         std::fs::write(scratch.path().join("file"), "").unwrap();
-        assert_eq!(lock_state(&scratch.path().join("file/state")).unwrap_err().kind, Kind::WriteFailed);
+        assert_eq!(
+            lock_state(&scratch.path().join("file/state")).unwrap_err().kind,
+            Kind::WriteFailed
+        );
     }
 }

@@ -92,7 +92,9 @@ fn decode(bytes: &[u8]) -> Result<Manifest, String> {
         serde_json::from_slice(unframe(KIND, bytes)?).map_err(|error| error.to_string())?;
     match manifest.shards.len() {
         STATE_SHARDS => Ok(manifest),
-        other => Err(format!("it has {other} state shards, this version {STATE_SHARDS}")),
+        other => Err(format!(
+            "it has {other} state shards, this version {STATE_SHARDS}"
+        )),
     }
 }
 
@@ -106,14 +108,40 @@ mod tests {
     fn sample() -> Manifest {
         let mut positions = Positions::new([5_000, 0]);
         let greatest = Some(1_700_000_000_000);
-        let first = PartitionBinding { end: 300, greatest, path: Some("in/a.jsonl".into()), ..Default::default() };
-        let second = PartitionBinding { input: 1, partition: 4, ended: true, ..Default::default() };
-        positions.apply(&Binding { epoch: 9, partitions: vec![first, second] });
-        let chunk = ChunkEntry { name: "chunks/00-1-9".into(), bytes: 1 << 40, crc32: u32::MAX, rows: 3 };
+        let first = PartitionBinding {
+            end: 300,
+            greatest,
+            path: Some("in/a.jsonl".into()),
+            ..Default::default()
+        };
+        let second = PartitionBinding {
+            input: 1,
+            partition: 4,
+            ended: true,
+            ..Default::default()
+        };
+        positions.apply(&Binding {
+            epoch: 9,
+            partitions: vec![first, second],
+        });
+        let chunk = ChunkEntry {
+            name: "chunks/00-1-9".into(),
+            bytes: 1 << 40,
+            crc32: u32::MAX,
+            rows: 3,
+        };
         let mut shards = vec![Vec::new(); STATE_SHARDS];
         shards[3] = vec![chunk];
         let operators = vec!["alerts.devices".into(), "windows".into()];
-        Manifest { epoch: 9, greatest_epoch: 12, generation: 2, plan_hash: 5, positions, operators, shards }
+        Manifest {
+            epoch: 9,
+            greatest_epoch: 12,
+            generation: 2,
+            plan_hash: 5,
+            positions,
+            operators,
+            shards,
+        }
     }
 
     #[test]
@@ -128,14 +156,24 @@ mod tests {
         let store = store::open("memory:///").unwrap();
         put(store.as_ref(), 1, &sample()).unwrap();
         put(store.as_ref(), 1, &sample()).expect("our own manifest again, as after a lost answer");
-        let other = Manifest { generation: 3, ..sample() };
-        assert_eq!(put(store.as_ref(), 1, &other).unwrap_err().kind, Kind::AnotherInstance);
+        let other = Manifest {
+            generation: 3,
+            ..sample()
+        };
+        assert_eq!(
+            put(store.as_ref(), 1, &other).unwrap_err().kind,
+            Kind::AnotherInstance
+        );
     }
 
     #[test]
     fn another_number_of_state_shards_is_refused() {
         let mut few = sample();
         few.shards.pop();
-        assert!(decode(&encode(&few).unwrap()).unwrap_err().contains("state shards"));
+        assert!(
+            decode(&encode(&few).unwrap())
+                .unwrap_err()
+                .contains("state shards")
+        );
     }
 }

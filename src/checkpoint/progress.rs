@@ -75,8 +75,16 @@ impl Log {
     pub fn compacted(&self, kept: Epoch) -> Option<Record> {
         let (first, last) = (self.records.first()?, self.records.last()?);
         let after = kept.clamp(first.after, last.upper);
-        let bindings = self.bindings().filter(|binding| binding.epoch > after).cloned().collect();
-        Some(Record { after, bindings, ..last.clone() })
+        let bindings = self
+            .bindings()
+            .filter(|binding| binding.epoch > after)
+            .cloned()
+            .collect();
+        Some(Record {
+            after,
+            bindings,
+            ..last.clone()
+        })
     }
 }
 
@@ -95,7 +103,10 @@ pub fn read(bytes: &[u8]) -> Result<Log, Damage> {
     let mut offset = 0;
     while offset < bytes.len() {
         let rest = &bytes[offset..];
-        let damage = |reason: String| Damage { offset: offset as u64, reason };
+        let damage = |reason: String| Damage {
+            offset: offset as u64,
+            reason,
+        };
         let Some(end) = memchr::memchr(b'\n', rest) else {
             // A whole record with one byte behind it that is no LF was never left by a crash: the LF is what changed.
             if decode(&rest[..rest.len() - 1]).is_ok() {
@@ -125,14 +136,22 @@ fn decode(line: &[u8]) -> Result<Record, String> {
 /// Whether a record goes on where the one before it ended, with ascending bindings in between its epochs.
 fn follows(before: Option<&Record>, record: &Record) -> Result<(), String> {
     if let Some(before) = before.filter(|before| before.upper != record.after) {
-        return Err(format!("it goes on after epoch {}, not {}", record.after, before.upper));
+        return Err(format!(
+            "it goes on after epoch {}, not {}",
+            record.after, before.upper
+        ));
     }
     let epochs: Vec<Epoch> = record.bindings.iter().map(|binding| binding.epoch).collect();
     let ascending = epochs.windows(2).all(|pair| pair[0] < pair[1]);
-    let inside = epochs.iter().all(|epoch| (record.after + 1..=record.upper).contains(epoch));
+    let inside = epochs
+        .iter()
+        .all(|epoch| *epoch > record.after && *epoch <= record.upper);
     match record.after <= record.upper && ascending && inside {
         true => Ok(()),
-        false => Err(format!("its bindings do not lie in epochs {} to {}", record.after, record.upper)),
+        false => Err(format!(
+            "its bindings do not lie in epochs {} to {}",
+            record.after, record.upper
+        )),
     }
 }
 
@@ -147,17 +166,34 @@ mod tests {
         let record = |number: u64| {
             let upper = 2 * number;
             let after = upper.saturating_sub(2);
-            let partitions = vec![PartitionBinding { end: upper, ..Default::default() }];
-            let bindings = (after + 1..=upper).map(|epoch| Binding { epoch, partitions: partitions.clone() });
+            let partitions = vec![PartitionBinding {
+                end: upper,
+                ..Default::default()
+            }];
+            let bindings = (after + 1..=upper).map(|epoch| Binding {
+                epoch,
+                partitions: partitions.clone(),
+            });
             let lengths = BTreeMap::from([("email.jsonl".to_owned(), 10 * upper)]);
             let (generation, nonce, plan_hash) = (1, 77, 5);
-            Record { generation, nonce, plan_hash, after, upper, lengths, bindings: bindings.collect() }
+            Record {
+                generation,
+                nonce,
+                plan_hash,
+                after,
+                upper,
+                lengths,
+                bindings: bindings.collect(),
+            }
         };
         (0..=count).map(record).collect()
     }
 
     fn bytes(records: &[Record]) -> Vec<u8> {
-        records.iter().flat_map(|record| encode(record).unwrap()).collect()
+        records
+            .iter()
+            .flat_map(|record| encode(record).unwrap())
+            .collect()
     }
 
     #[test]
@@ -165,8 +201,14 @@ mod tests {
         let records = sample(3);
         let bytes = bytes(&records);
         let log = read(&bytes).unwrap();
-        assert_eq!((&log.records, log.sound(), log.torn), (&records, bytes.len() as u64, 0));
-        assert_eq!(log.bindings().map(|binding| binding.epoch).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(
+            (&log.records, log.sound(), log.torn),
+            (&records, bytes.len() as u64, 0)
+        );
+        assert_eq!(
+            log.bindings().map(|binding| binding.epoch).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6]
+        );
         assert_eq!(read(b"").unwrap(), Log::default());
     }
 
@@ -202,7 +244,12 @@ mod tests {
     fn lost_line_is_damage() {
         let mut records = sample(3);
         records.remove(2);
-        assert!(read(&bytes(&records)).unwrap_err().reason.contains("after epoch 4, not 2"));
+        assert!(
+            read(&bytes(&records))
+                .unwrap_err()
+                .reason
+                .contains("after epoch 4, not 2")
+        );
         // ... unless it is the front that is gone: that is what compaction does.
         assert_eq!(read(&bytes(&sample(3)[2..])).unwrap().records[0].after, 2);
     }
@@ -214,7 +261,10 @@ mod tests {
             let record = log.compacted(kept).unwrap();
             let again = read(&bytes(std::slice::from_ref(&record))).unwrap();
             let last = log.records.last().unwrap();
-            assert_eq!((record.after, record.upper, &record.lengths), (after, last.upper, &last.lengths));
+            assert_eq!(
+                (record.after, record.upper, &record.lengths),
+                (after, last.upper, &last.lengths)
+            );
             let epochs: Vec<_> = again.bindings().map(|binding| binding.epoch).collect();
             assert_eq!(epochs, (after + 1..=6).collect::<Vec<_>>(), "kept {kept}");
         }

@@ -32,7 +32,7 @@ pub enum StoreError {
     Unknown(String),
 }
 
-/// A store of objects. Names are `folder/name`, all folders flat.
+/// A store of objects. Names are `name` or `folder/name`.
 pub trait Store: Send + Sync {
     /// Puts an object, durably, unless one of that name exists.
     fn put_new(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
@@ -56,13 +56,18 @@ pub enum Published {
 /// Opens the store of a job's `state`: a directory, created when missing, or a URL (`file://`, `memory://`, and what
 /// else `object_store` is compiled with).
 pub fn open(state: &str) -> Result<Arc<dyn Store>> {
-    let configuration =
-        |error: &dyn std::fmt::Display| Error::new(Kind::Configuration, format!("state = \"{state}\": {error}"));
+    let configuration = |error: &dyn std::fmt::Display| {
+        Error::new(Kind::Configuration, format!("state = \"{state}\": {error}"))
+    };
     let (objects, prefix): (Box<dyn ObjectStore>, Location) = match local_directory(state) {
         Some(directory) => {
-            std::fs::create_dir_all(&directory).map_err(|error| super::lock::write_failed(&directory, &error))?;
+            std::fs::create_dir_all(&directory)
+                .map_err(|error| super::lock::write_failed(&directory, &error))?;
             let local = object_store::local::LocalFileSystem::new_with_prefix(&directory);
-            (Box::new(local.map_err(|error| configuration(&error))?.with_fsync(true)), Location::default())
+            (
+                Box::new(local.map_err(|error| configuration(&error))?.with_fsync(true)),
+                Location::default(),
+            )
         }
         None => {
             let url = url::Url::parse(state).map_err(|error| configuration(&error))?;
@@ -76,14 +81,22 @@ pub fn open(state: &str) -> Result<Arc<dyn Store>> {
         .thread_name("store")
         .build()
         .map_err(|error| Error::internal(format!("cannot make the store's runtime: {error}")))?;
-    Ok(Arc::new(Objects { objects, prefix, runtime }))
+    Ok(Arc::new(Objects {
+        objects,
+        prefix,
+        runtime,
+    }))
 }
 
 /// The directory of a `state` on a local disk, where a lock can be held; none for other URLs.
 pub fn local_directory(state: &str) -> Option<std::path::PathBuf> {
     match state.contains("://") {
         false => Some(Path::new(state).to_owned()),
-        true => url::Url::parse(state).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok(),
+        true => url::Url::parse(state)
+            .ok()
+            .filter(|url| url.scheme() == "file")?
+            .to_file_path()
+            .ok(),
     }
 }
 
@@ -118,7 +131,10 @@ pub fn names(store: &dyn Store, folder: &str) -> Result<Vec<String>> {
 
 /// The numbers that are names in a folder, ascending; what is no number is not ours and is left alone.
 pub fn numbers(store: &dyn Store, folder: &str) -> Result<Vec<u64>> {
-    Ok(names(store, folder)?.iter().filter_map(|name| name.parse().ok()).collect())
+    Ok(names(store, folder)?
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect())
 }
 
 /// Asks again while the answer says nothing; only for questions, and for what may be done twice.
@@ -134,11 +150,17 @@ fn again<T>(mut ask: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreEr
 }
 
 fn unwritten(name: &str, reason: &str) -> Error {
-    Error::new(Kind::WriteFailed, format!("cannot write {name} to the state store: {reason}"))
+    Error::new(
+        Kind::WriteFailed,
+        format!("cannot write {name} to the state store: {reason}"),
+    )
 }
 
 fn unread(name: &str, error: &StoreError) -> Error {
-    Error::new(Kind::StateDamaged, format!("cannot read {name} from the state store: {error}"))
+    Error::new(
+        Kind::StateDamaged,
+        format!("cannot read {name} from the state store: {error}"),
+    )
 }
 
 /// A store on `object_store`.
@@ -150,7 +172,8 @@ struct Objects {
 
 impl Objects {
     fn location(&self, name: &str) -> Location {
-        name.split('/').fold(self.prefix.clone(), |location, part| location.join(part))
+        name.split('/')
+            .fold(self.prefix.clone(), |location, part| location.join(part))
     }
 }
 
@@ -203,8 +226,10 @@ impl Store for Objects {
         let location = self.location(folder);
         let list = self.objects.list_with_delimiter(Some(&location));
         let objects = self.runtime.block_on(list).map_err(classify)?.objects;
-        let mut names: Vec<_> =
-            objects.iter().filter_map(|object| object.location.filename().map(str::to_owned)).collect();
+        let mut names: Vec<_> = objects
+            .iter()
+            .filter_map(|object| object.location.filename().map(str::to_owned))
+            .collect();
         names.sort_unstable();
         Ok(names)
     }
@@ -236,7 +261,13 @@ mod tests {
             assert_eq!(store.get("claims/2").unwrap(), None);
             store.put_new("claims/2", b"two").unwrap();
             store.put_new("claims/1", b"").unwrap();
-            assert!(matches!(store.put_new("claims/2", b"other"), Err(StoreError::AlreadyThere(_))), "{state}");
+            assert!(
+                matches!(
+                    store.put_new("claims/2", b"other"),
+                    Err(StoreError::AlreadyThere(_))
+                ),
+                "{state}"
+            );
             assert_eq!(store.get("claims/2").unwrap().as_deref(), Some(&b"two"[..]));
             assert_eq!(store.list("claims").unwrap(), ["1", "2"]);
             assert_eq!(store.list("chunks").unwrap(), Vec::<String>::new());
@@ -262,7 +293,10 @@ mod tests {
 
     #[test]
     fn unknown_store_is_a_configuration_error() {
-        assert_eq!(open("nowhere://bucket/state").err().unwrap().kind, Kind::Configuration);
+        assert_eq!(
+            open("nowhere://bucket/state").err().unwrap().kind,
+            Kind::Configuration
+        );
     }
 
     #[test]
@@ -270,6 +304,9 @@ mod tests {
         let scratch = Scratch::new();
         std::fs::write(scratch.path().join("file"), "").unwrap();
         let state = scratch.path().join("file/state");
-        assert_eq!(open(&state.to_string_lossy()).err().unwrap().kind, Kind::WriteFailed);
+        assert_eq!(
+            open(&state.to_string_lossy()).err().unwrap().kind,
+            Kind::WriteFailed
+        );
     }
 }

@@ -50,7 +50,11 @@ enum Answer {
 impl Unreliable {
     /// Wraps a store; this share of its calls, in percent, does not simply succeed.
     pub fn new(store: Arc<dyn Store>, seed: u64, failing_percent: u64) -> Self {
-        Unreliable { store, random: Mutex::new(Random(seed)), failing_percent }
+        Unreliable {
+            store,
+            random: Mutex::new(Random(seed)),
+            failing_percent,
+        }
     }
 
     fn answer(&self) -> Answer {
@@ -69,7 +73,9 @@ impl Unreliable {
             Answer::Done => call(),
             Answer::DoneReportedAsError => {
                 call()?;
-                Err(StoreError::Unknown("injected: connection lost after the request".to_owned()))
+                Err(StoreError::Unknown(
+                    "injected: connection lost after the request".to_owned(),
+                ))
             }
             Answer::NotDone => Err(StoreError::Failed("injected: refused".to_owned())),
             Answer::NotDoneTimeout => Err(StoreError::Unknown("injected: timed out".to_owned())),
@@ -125,6 +131,9 @@ mod tests {
                 Err(_) => 2,
             }] += 1;
         }
-        assert!(outcomes.iter().all(|count| *count > 50), "every outcome occurs: {outcomes:?}");
+        assert!(
+            outcomes.iter().all(|count| *count > 50),
+            "every outcome occurs: {outcomes:?}"
+        );
     }
 }
