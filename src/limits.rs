@@ -29,6 +29,9 @@ pub const IN_FLIGHT_EPOCHS: usize = 4_096;
 /// Encoded rows that are sealed and not committed: beyond it the source waits.
 pub const IN_FLIGHT_BYTES: usize = 256 << 20;
 
+/// Epochs without output wait for a commit in groups of at most so many.
+pub const GROUP_EPOCHS: usize = 1_024;
+
 /// How many ticks of a finite run are announced ahead.
 pub const ANNOUNCED_EPOCHS: usize = 64;
 
@@ -61,5 +64,9 @@ const _: () = assert!(
 const _: () = assert!(
     IN_FLIGHT_RECORDS > 2 * EPOCH_RECORDS,
     "one epoch is read while another commits"
+);
+const _: () = assert!(
+    GROUP_EPOCHS < IN_FLIGHT_EPOCHS,
+    "a full pipeline always has a group to commit"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

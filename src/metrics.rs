@@ -20,9 +20,21 @@ pub struct Metrics {
     pub sealed: AtomicU64,
     /// Every epoch up to this one is committed.
     pub committed: AtomicU64,
-    /// Committed messages, by output.
+    /// Sealed messages, by output.
     pub messages_out: Vec<AtomicU64>,
-    epochs: Mutex<Epochs>,
+    /// Dead letters of epochs that were not committed before: UNDECODABLE, INVALID, LATE.
+    pub dead_letters: [AtomicU64; 3],
+    /// Epochs committed by this run.
+    pub epochs: AtomicU64,
+    /// Sealed epochs that wait for their commit.
+    pub waiting: AtomicUsize,
+    /// Bytes that a restore of the newest checkpoint reads.
+    pub state_bytes: AtomicU64,
+    /// Bytes of checkpoints written by this run.
+    pub state_bytes_written: AtomicU64,
+    /// Bindings up to this epoch are needed no more.
+    pub forget: AtomicU64,
+    open: Mutex<Epochs>,
 }
 
 struct Epochs {
@@ -49,31 +61,44 @@ impl Metrics {
             sealed: AtomicU64::new(0),
             committed: AtomicU64::new(0),
             messages_out: (0..outputs).map(|_| AtomicU64::new(0)).collect(),
-            epochs: Mutex::new(Epochs { open: BTreeMap::new(), latency_us }),
+            dead_letters: Default::default(),
+            epochs: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            state_bytes: AtomicU64::new(0),
+            state_bytes_written: AtomicU64::new(0),
+            forget: AtomicU64::new(0),
+            open: Mutex::new(Epochs {
+                open: BTreeMap::new(),
+                latency_us,
+            }),
         }
     }
 
-    fn epochs(&self) -> MutexGuard<'_, Epochs> {
-        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Epochs> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An epoch takes its first messages.
     pub fn taken(&self, epoch: Epoch, now: Instant) {
-        let mut epochs = self.epochs();
+        let mut epochs = self.open();
         let open = epochs.open.entry(epoch).or_default();
         open.taken = Some(open.taken.map_or(now, |before| before.min(now)));
     }
 
     /// An epoch is sealed and waits for its commit with so many bytes.
     pub fn sealed(&self, epoch: Epoch, bytes: usize) {
-        self.epochs().open.entry(epoch).or_default().bytes += bytes;
+        self.open().open.entry(epoch).or_default().bytes += bytes;
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.sealed.fetch_max(epoch, Ordering::Relaxed);
     }
 
-    /// All epochs up to this one are committed.
-    pub fn committed(&self, epoch: Epoch, now: Instant) {
-        let mut epochs = self.epochs();
+    /// These epochs, of one output shard, are committed.
+    pub fn committed(&self, committed: &[Epoch], now: Instant) {
+        let Some(&epoch) = committed.last() else { return };
+        self.waiting.fetch_sub(committed.len(), Ordering::Relaxed);
+        self.epochs.fetch_add(committed.len() as u64, Ordering::Relaxed);
+        let mut epochs = self.open();
         let later = epochs.open.split_off(&(epoch + 1));
         let done = std::mem::replace(&mut epochs.open, later);
         let mut bytes = 0;
@@ -81,7 +106,9 @@ impl Metrics {
             bytes += open.bytes;
             if let Some(taken) = open.taken {
                 let micros = now.saturating_duration_since(taken).as_micros();
-                epochs.latency_us.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
+                epochs
+                    .latency_us
+                    .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
             }
         }
         drop(epochs);
@@ -91,6 +118,6 @@ impl Metrics {
 
     /// Latency of epochs, from the first message taken to the commit, microseconds.
     pub fn latency_us(&self) -> Histogram<u64> {
-        self.epochs().latency_us.clone()
+        self.open().latency_us.clone()
     }
 }

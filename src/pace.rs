@@ -105,7 +105,13 @@ const QUIET: Duration = Duration::from_secs(1);
 
 impl Pace {
     /// A run whose new epochs start at `base`.
-    pub fn new(cutting: Cutting, workers: usize, base: Epoch, checkpoint_interval: Duration, now: Instant) -> Self {
+    pub fn new(
+        cutting: Cutting,
+        workers: usize,
+        base: Epoch,
+        checkpoint_interval: Duration,
+        now: Instant,
+    ) -> Self {
         let state = State {
             base,
             started: now,
@@ -122,7 +128,11 @@ impl Pace {
             last: None,
             backlogs: workers,
         };
-        Pace { state: Mutex::new(state), cutting, checkpoint_interval }
+        Pace {
+            state: Mutex::new(state),
+            cutting,
+            checkpoint_interval,
+        }
     }
 
     /// How epochs are cut.
@@ -197,7 +207,9 @@ impl Pace {
 
     /// Live: whether worker `worker`, whose epoch holds something or not, closes it now.
     pub fn advance(&self, worker: usize, holds: bool, now: Instant) -> Option<Advance> {
-        let Cutting::Live { interval } = self.cutting else { return None };
+        let Cutting::Live { interval } = self.cutting else {
+            return None;
+        };
         let mut state = self.lock();
         let current = state.at[worker];
         if holds {
@@ -230,15 +242,26 @@ impl Pace {
             state.cut = None;
         }
         let is_last = state.last.is_some_and(|last| target > last);
-        Some(Advance { to: target, cut, is_last })
+        Some(Advance {
+            to: target,
+            cut,
+            is_last,
+        })
     }
 }
 
 /// The epochs that everybody is sure of; none as long as the least place is not known well enough.
 fn next_round(held: Held, base: Epoch, draining: bool, cut_is_due: bool) -> Option<Round> {
-    let last = |at| Announced { epoch: at, place: None, cut: true };
+    let last = |at| Announced {
+        epoch: at,
+        place: None,
+        cut: true,
+    };
     if draining || (held.next == Place::END && held.complete.is_empty()) {
-        return Some(Round { epochs: vec![last(base)], is_last: true });
+        return Some(Round {
+            epochs: vec![last(base)],
+            is_last: true,
+        });
     }
     let mut places = held.complete;
     if places.is_empty() {
@@ -248,10 +271,17 @@ fn next_round(held: Held, base: Epoch, draining: bool, cut_is_due: bool) -> Opti
         places.push(held.next);
     }
     places.truncate(crate::limits::ANNOUNCED_EPOCHS);
-    let announce = |(place, epoch)| Announced { epoch, place: Some(place), cut: false };
+    let announce = |(place, epoch)| Announced {
+        epoch,
+        place: Some(place),
+        cut: false,
+    };
     let mut epochs = places.into_iter().zip(base..).map(announce).collect::<Vec<_>>();
     if let Some(epoch) = epochs.last_mut() {
         epoch.cut = cut_is_due;
     }
-    Some(Round { epochs, is_last: false })
+    Some(Round {
+        epochs,
+        is_last: false,
+    })
 }

@@ -9,8 +9,12 @@
 //! failed stops; nobody commits anything after it that was not sealed before.
 
 pub mod graph;
+mod job;
+pub mod recover;
 pub mod wiring;
 pub mod work;
+
+pub use job::{Latency, Started, Summary, start};
 
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
@@ -23,8 +27,8 @@ use crate::source::partition::Start;
 use crate::time::Epoch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// One input of a plan.
@@ -112,8 +116,8 @@ pub struct Recovered {
     pub positions: Positions,
     /// Recorded bindings after it, in order.
     pub recorded: Vec<Binding>,
-    /// By shard: what is committed.
-    pub committed: Vec<Option<Epoch>>,
+    /// By shard: what is committed, 0 before the first.
+    pub committed: Vec<Epoch>,
     /// The first new epoch.
     pub base: Epoch,
     /// Partitions that no binding has named, for the first new epoch.
@@ -132,7 +136,9 @@ impl Recovered {
     pub fn recorded_ends(&self, input: u16, partition: u32) -> Vec<u64> {
         let shares = self.recorded.iter().flat_map(|binding| &binding.partitions);
         let mine = shares.filter(|share| (share.input, share.partition) == (input, partition));
-        mine.filter(|share| share.end > share.start).map(|share| share.end).collect()
+        mine.filter(|share| share.end > share.start)
+            .map(|share| share.end)
+            .collect()
     }
 }
 
@@ -142,8 +148,6 @@ pub struct Shared {
     pub pace: Pace,
     /// What is counted.
     pub metrics: Metrics,
-    /// The names of the stateful operators.
-    pub operators: OnceLock<Vec<String>>,
     failure: OnceLock<Error>,
     failed: AtomicBool,
 }
@@ -151,7 +155,12 @@ pub struct Shared {
 impl Shared {
     /// Before anything runs.
     pub fn new(pace: Pace, metrics: Metrics) -> Self {
-        Shared { pace, metrics, operators: OnceLock::new(), failure: OnceLock::new(), failed: AtomicBool::new(false) }
+        Shared {
+            pace,
+            metrics,
+            failure: OnceLock::new(),
+            failed: AtomicBool::new(false),
+        }
     }
 
     /// Reports a failure; the first one is the job's.
@@ -173,7 +182,10 @@ impl Shared {
 }
 
 /// The one place where a run reads the monotonic clock.
-#[expect(clippy::disallowed_methods, reason = "epochs are cut by time here; results never depend on it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "epochs are cut by time here; results never depend on it"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -24,11 +24,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::vec::{Broadcast, Filter, Map};
-use timely::dataflow::operators::{Concatenate, Input};
+use timely::dataflow::operators::{Concatenate, Input, Inspect as _};
 
 /// What the worker's loop drives the dataflow by.
 pub struct Entrances {
@@ -51,6 +52,8 @@ pub struct Wiring<'s> {
     /// Scope and state of the operators.
     pub context: Context<'s>,
     plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    committed: Epoch,
     watermarks: Messages<'s, (u16, Millis)>,
     feeds: Vec<Box<dyn Feed>>,
     rows: Vec<Messages<'s, Sharded>>,
@@ -65,7 +68,11 @@ impl<'s> Wiring<'s> {
         let updates = self.context.scope.input_from(&mut handle).as_collection();
         self.feed::<R>(settings, Entrance::Records(handle));
         let of_input = move |(input, _): &(u16, Millis)| *input == index;
-        let watermark = self.watermarks.clone().filter(of_input).map(|(_, watermark)| watermark);
+        let watermark = self
+            .watermarks
+            .clone()
+            .filter(of_input)
+            .map(|(_, watermark)| watermark);
         Records { updates, watermark }
     }
 
@@ -88,17 +95,42 @@ impl<'s> Wiring<'s> {
         let index = self.plan.outputs.iter().position(|output| output.name == name);
         let index = index.unwrap_or_else(|| panic!("the plan has no output `{name}`"));
         let output = u16::try_from(index).expect("fewer than 65 536 outputs");
-        self.rows.push(encode(messages, output, self.plan.shards, &format!("encode {name}")));
+        self.rows.push(encode(
+            messages,
+            output,
+            self.plan.shards,
+            &format!("encode {name}"),
+        ));
+    }
+
+    /// Sends dead letters to the job's output for them, and counts them.
+    pub fn dead_letters(&mut self, letters: Messages<'s, DeadLetter>) {
+        let shared = Arc::clone(&self.shared);
+        let committed = self.committed;
+        let counted = letters.inspect_time(move |epoch, letter| {
+            if *epoch > committed {
+                shared.metrics.dead_letters[letter.reason as usize].fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        self.output("dead_letters", counted);
     }
 
     fn settings(&self, name: &str) -> InputSettings {
         let input = self.plan.inputs.iter().find(|input| input.settings.name == name);
-        input.unwrap_or_else(|| panic!("the plan has no input `{name}`")).settings.clone()
+        input
+            .unwrap_or_else(|| panic!("the plan has no input `{name}`"))
+            .settings
+            .clone()
     }
 
     fn feed<R: Record>(&mut self, settings: InputSettings, entrance: Entrance<R>) {
         let ahead = self.plan.partition_cap() + 1;
-        self.feeds.push(Box::new(InputFeed::new(settings, entrance, self.plan.is_finite(), ahead)));
+        self.feeds.push(Box::new(InputFeed::new(
+            settings,
+            entrance,
+            self.plan.is_finite(),
+            ahead,
+        )));
     }
 }
 
@@ -119,24 +151,46 @@ pub fn wire<'s>(
     let share_stream = scope.input_from(&mut shares).broadcast();
     let restored_stream = scope.input_from(&mut restored);
 
-    let clocks = Rc::new(RefCell::new(Clocks { positions, complete: 0 }));
+    let clocks = Rc::new(RefCell::new(Clocks {
+        positions,
+        complete: 0,
+    }));
     let watermarks = clock(share_stream.clone(), Rc::clone(&clocks));
     let mine = scope.index() as u32;
-    let cuts = share_stream.clone().filter(move |share| share.cut && share.worker == mine).map(|_| ());
+    let cuts = share_stream
+        .clone()
+        .filter(move |share| share.cut && share.worker == mine)
+        .map(|_| ());
     let context = Context::new(scope, restored_stream, cuts.clone());
 
-    let plan = Arc::clone(plan);
-    let mut wiring = Wiring { context, plan, watermarks, feeds: Vec::new(), rows: Vec::new() };
+    let committed = gates.iter().map(|gate| gate.committed).max().unwrap_or(0);
+    let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
+    let (feeds, rows) = (Vec::new(), Vec::new());
+    let mut wiring = Wiring {
+        context,
+        plan,
+        shared,
+        committed,
+        watermarks,
+        feeds,
+        rows,
+    };
     build(&mut wiring);
-    if wiring.plan.outputs.iter().any(|output| output.name == "dead_letters") {
-        wiring.output("dead_letters", letters);
-    }
-    let Wiring { context, feeds, rows, .. } = wiring;
+    wiring.dead_letters(letters);
+    let Wiring {
+        context, feeds, rows, ..
+    } = wiring;
     let (operators, state) = context.into_state();
     collect_state(state, cuts, changed);
     seal(scope.concatenate(rows), share_stream, gates);
-    shared.operators.get_or_init(|| operators.clone());
-    Entrances { feeds, dead_letters, shares, restored: Some(restored), clocks, operators }
+    Entrances {
+        feeds,
+        dead_letters,
+        shares,
+        restored: Some(restored),
+        clocks,
+        operators,
+    }
 }
 
 /// Hands over the rows that changed up to each cut, once the cut's epoch is complete.
@@ -154,7 +208,9 @@ fn collect_state<'s>(
             // Rows of cuts that are not complete.
             let mut pending = BTreeMap::<Epoch, Vec<StateRow>>::new();
             move |(rows, rows_frontier), (cuts, cuts_frontier), _output| {
-                rows.for_each(|capability, batch| pending.entry(*capability.time()).or_default().append(batch));
+                rows.for_each(|capability, batch| {
+                    pending.entry(*capability.time()).or_default().append(batch)
+                });
                 cuts.for_each(|capability, _| {
                     pending.entry(*capability.time()).or_default();
                 });

@@ -61,7 +61,18 @@ impl<'a> Station<'a> {
         answers: Receiver<Answer>,
     ) -> Self {
         let (share, closed, in_flight) = (Vec::new(), None, VecDeque::new());
-        Station { worker, plan, shared, entrances, requests, answers, share, closed, in_flight, records_in_flight: 0 }
+        Station {
+            worker,
+            plan,
+            shared,
+            entrances,
+            requests,
+            answers,
+            share,
+            closed,
+            in_flight,
+            records_in_flight: 0,
+        }
     }
 
     /// Runs to the end of the job.
@@ -75,7 +86,12 @@ impl<'a> Station<'a> {
             Cutting::Finite => self.finite()?,
             Cutting::Live { .. } => self.live()?,
         }
-        let Station { worker, shared, entrances, .. } = self;
+        let Station {
+            worker,
+            shared,
+            entrances,
+            ..
+        } = self;
         drop(entrances);
         while worker.has_dataflows() {
             if shared.has_failed() {
@@ -89,7 +105,8 @@ impl<'a> Station<'a> {
     /// Feeds this worker's share of the checkpoint's rows, at the checkpoint's epoch.
     fn restore(&mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         let (index, peers) = (self.worker.index(), self.worker.peers());
-        if let (Some(checkpoint), Some(mut restored)) = (recovered.checkpoint, self.entrances.restored.take()) {
+        if let (Some(checkpoint), Some(mut restored)) = (recovered.checkpoint, self.entrances.restored.take())
+        {
             restored.advance_to(checkpoint);
             for row in recovered.rows.iter().skip(index).step_by(peers) {
                 restored.send(row.clone());
@@ -105,7 +122,11 @@ impl<'a> Station<'a> {
     fn replay(&mut self, binding: &Binding) -> std::result::Result<(), Stopped> {
         self.advance_to(binding.epoch);
         loop {
-            let has = self.entrances.feeds.iter().map(|feed| feed.has(&binding.partitions));
+            let has = self
+                .entrances
+                .feeds
+                .iter()
+                .map(|feed| feed.has(&binding.partitions));
             match has.collect::<Result<Vec<_>>>() {
                 Ok(has) if has.iter().all(|has| *has) => break,
                 Ok(_) => self.turn(true)?,
@@ -136,7 +157,11 @@ impl<'a> Station<'a> {
         for round in 0.. {
             let announced = loop {
                 if self.may_take() {
-                    let held = self.entrances.feeds.iter().map(|feed| feed.held(cap, limits::ANNOUNCED_EPOCHS));
+                    let held = self
+                        .entrances
+                        .feeds
+                        .iter()
+                        .map(|feed| feed.held(cap, limits::ANNOUNCED_EPOCHS));
                     let held = held.fold(Held::NOTHING, Held::join);
                     if let Some(round) = self.shared.pace.report(self.worker.index(), round, held, now()) {
                         break round;
@@ -168,7 +193,10 @@ impl<'a> Station<'a> {
 
     fn live(&mut self) -> std::result::Result<(), Stopped> {
         let (index, pace) = (self.worker.index(), &self.shared.pace);
-        let (cap, epoch_cap) = (self.plan.partition_cap(), limits::EPOCH_RECORDS / self.worker.peers());
+        let (cap, epoch_cap) = (
+            self.plan.partition_cap(),
+            limits::EPOCH_RECORDS / self.worker.peers(),
+        );
         let mut epoch = *self.entrances.shares.time();
         let (mut tables_done, mut events) = (false, false);
         // Messages in the open epoch.
@@ -181,7 +209,12 @@ impl<'a> Station<'a> {
             }
             let (bound, draining) = (pace.tables_are_bound(), pace.is_draining());
             let take = Take::Arrived { cap, now, events };
-            let has_arrived = !draining && self.entrances.feeds.iter().any(|feed| feed.has_arrived(now, events));
+            let has_arrived = !draining
+                && self
+                    .entrances
+                    .feeds
+                    .iter()
+                    .any(|feed| feed.has_arrived(now, events));
             if has_arrived && count < epoch_cap && self.may_take() {
                 count += self.fill(epoch, take);
             }
@@ -235,7 +268,10 @@ impl<'a> Station<'a> {
             }
         }
         let mut requests = Vec::new();
-        self.entrances.feeds.iter_mut().for_each(|feed| feed.request(&mut requests));
+        self.entrances
+            .feeds
+            .iter_mut()
+            .for_each(|feed| feed.request(&mut requests));
         for request in requests {
             // The reader ends only when this sender does.
             let _ = self.requests.send(request);
@@ -243,7 +279,11 @@ impl<'a> Station<'a> {
         if self.shared.has_failed() {
             return Err(Stopped);
         }
-        let park = if may_park && !arrived { limits::PARK } else { Duration::ZERO };
+        let park = if may_park && !arrived {
+            limits::PARK
+        } else {
+            Duration::ZERO
+        };
         self.worker.step_or_park(Some(park));
         if !park.is_zero() {
             // A call that may park schedules nothing.
@@ -266,6 +306,7 @@ impl<'a> Station<'a> {
         self.records_in_flight < limits::IN_FLIGHT_RECORDS / self.worker.peers()
             && self.in_flight.len() < limits::IN_FLIGHT_EPOCHS
             && queued < limits::IN_FLIGHT_BYTES
+            && self.shared.metrics.waiting.load(Ordering::Relaxed) < limits::IN_FLIGHT_EPOCHS
     }
 
     fn wakes(&self, take: Take<'_>) -> bool {
@@ -274,19 +315,40 @@ impl<'a> Station<'a> {
 
     /// Fills the open epoch; gives the number of messages.
     fn fill(&mut self, epoch: Epoch, take: Take<'_>) -> usize {
-        let Entrances { feeds, dead_letters, clocks, .. } = &mut self.entrances;
+        let Entrances {
+            feeds,
+            dead_letters,
+            clocks,
+            ..
+        } = &mut self.entrances;
         let clocks = clocks.borrow();
         let mut count = 0;
         for feed in feeds {
             let watermark_before = clocks.before(epoch, feed.settings().index);
-            let mut filling = Filling { epoch, watermark_before, dead_letters, share: &mut self.share };
+            let mut filling = Filling {
+                epoch,
+                watermark_before,
+                dead_letters,
+                share: &mut self.share,
+            };
             count += feed.fill(take, &mut filling);
         }
         if count > 0 {
             self.shared.metrics.taken(epoch, now());
-            self.shared.metrics.messages_in.fetch_add(count as u64, Ordering::Relaxed);
-            let latest = self.share.iter().filter_map(|share| share.as_of).max().unwrap_or(i64::MIN);
-            self.shared.metrics.event_time.fetch_max(latest, Ordering::Relaxed);
+            self.shared
+                .metrics
+                .messages_in
+                .fetch_add(count as u64, Ordering::Relaxed);
+            let latest = self
+                .share
+                .iter()
+                .filter_map(|share| share.as_of)
+                .max()
+                .unwrap_or(i64::MIN);
+            self.shared
+                .metrics
+                .event_time
+                .fetch_max(latest, Ordering::Relaxed);
             self.records_in_flight += count;
             self.in_flight.push_back((epoch, count));
         }
@@ -297,13 +359,21 @@ impl<'a> Station<'a> {
     fn close(&mut self, epoch: Epoch, cut: bool) {
         let partitions = joined(std::mem::take(&mut self.share));
         let worker = u32::try_from(self.worker.index()).unwrap_or(u32::MAX);
-        self.entrances.shares.send(Share { epoch, worker, partitions, cut });
+        self.entrances.shares.send(Share {
+            epoch,
+            worker,
+            partitions,
+            cut,
+        });
         self.closed = Some(epoch);
     }
 
     /// Closes all epochs below.
     fn advance_to(&mut self, epoch: Epoch) {
-        self.entrances.feeds.iter_mut().for_each(|feed| feed.advance_to(epoch));
+        self.entrances
+            .feeds
+            .iter_mut()
+            .for_each(|feed| feed.advance_to(epoch));
         if *self.entrances.dead_letters.time() < epoch {
             self.entrances.dead_letters.advance_to(epoch);
         }

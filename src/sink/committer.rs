@@ -13,7 +13,7 @@
 
 use super::{SealedEpoch, Sink};
 use crate::error::{Error, Result};
-use crate::limits::EMPTY_COMMIT;
+use crate::limits::{EMPTY_COMMIT, GROUP_EPOCHS};
 use crate::time::Epoch;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -157,7 +157,8 @@ fn run(
                 Request::Forget(oldest) => sink.forget(oldest)?,
             }
         }
-        let due = ended || since.elapsed() >= empty || waiting.iter().any(SealedEpoch::has_rows);
+        let full = waiting.len() >= GROUP_EPOCHS;
+        let due = ended || full || since.elapsed() >= empty || waiting.iter().any(SealedEpoch::has_rows);
         if due && !waiting.is_empty() {
             let epochs: Vec<Epoch> = waiting.iter().map(|sealed| sealed.epoch).collect();
             sink.commit(std::mem::take(&mut waiting))?;

@@ -41,26 +41,45 @@ pub fn murmur2(data: &[u8]) -> u32 {
 }
 
 /// Encodes the messages of one output as JSON lines, split by shard. Rows of one container travel in one arena.
-pub fn encode<'s, O: Output>(messages: Messages<'s, O>, output: u16, shards: u32, name: &str) -> Messages<'s, Sharded> {
-    messages.unary::<CapacityContainerBuilder<Vec<Sharded>>, _, _, _>(Pipeline, name, move |_capability, _info| {
-        move |input, out| {
-            input.for_each_time(|capability, containers| {
-                let mut arenas = vec![Rows { output, ..Rows::default() }; shards as usize];
-                let mut line = Vec::new();
-                for message in containers.flat_map(|container| container.drain(..)) {
-                    line.clear();
-                    json::write_line(&message, &mut line);
-                    let shard = shard_of(message.key(), &line, shards);
-                    let rows = &mut arenas[shard as usize];
-                    let start = rows.bytes.len() as u32;
-                    rows.bytes.extend_from_slice(&line);
-                    rows.index.push(Row { rank: message.rank(), start, end: rows.bytes.len() as u32 });
-                }
-                let filled = (0..shards).zip(arenas).filter(|(_, rows)| !rows.index.is_empty());
-                out.session(&capability).give_iterator(filled);
-            });
-        }
-    })
+pub fn encode<'s, O: Output>(
+    messages: Messages<'s, O>,
+    output: u16,
+    shards: u32,
+    name: &str,
+) -> Messages<'s, Sharded> {
+    messages.unary::<CapacityContainerBuilder<Vec<Sharded>>, _, _, _>(
+        Pipeline,
+        name,
+        move |_capability, _info| {
+            move |input, out| {
+                input.for_each_time(|capability, containers| {
+                    let mut arenas = vec![
+                        Rows {
+                            output,
+                            ..Rows::default()
+                        };
+                        shards as usize
+                    ];
+                    let mut line = Vec::new();
+                    for message in containers.flat_map(|container| container.drain(..)) {
+                        line.clear();
+                        json::write_line(&message, &mut line);
+                        let shard = shard_of(message.key(), &line, shards);
+                        let rows = &mut arenas[shard as usize];
+                        let start = rows.bytes.len() as u32;
+                        rows.bytes.extend_from_slice(&line);
+                        rows.index.push(Row {
+                            rank: message.rank(),
+                            start,
+                            end: rows.bytes.len() as u32,
+                        });
+                    }
+                    let filled = (0..shards).zip(arenas).filter(|(_, rows)| !rows.index.is_empty());
+                    out.session(&capability).give_iterator(filled);
+                });
+            }
+        },
+    )
 }
 
 #[cfg(test)]

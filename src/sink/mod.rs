@@ -14,8 +14,10 @@
 
 pub mod captured;
 pub mod committer;
+pub mod encode;
 pub mod files;
 pub mod progress_log;
+pub mod seal;
 
 use crate::checkpoint::binding::Binding;
 use crate::error::Result;

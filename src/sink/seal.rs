@@ -22,8 +22,8 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 pub struct ShardGate {
     /// The shard.
     pub shard: u32,
-    /// What an earlier generation committed of it: rows of epochs up to this one are dropped.
-    pub committed: Option<Epoch>,
+    /// What an earlier generation committed of it, 0 before the first: rows of epochs up to this one are dropped.
+    pub committed: Epoch,
     /// Called with every sealed epoch, in order.
     pub sealed: Box<dyn FnMut(SealedEpoch)>,
 }
@@ -64,12 +64,18 @@ pub fn seal<'s>(rows: Messages<'s, Sharded>, shares: Messages<'s, Share>, gates:
             let everybody = closed.iter().min().copied().flatten();
             while let Some(entry) = pending.first_entry() {
                 let epoch = *entry.key();
-                if everybody.is_none_or(|upto| upto < epoch) || frontiers.iter().any(|frontier| frontier.less_equal(&epoch)) {
+                if everybody.is_none_or(|upto| upto < epoch)
+                    || frontiers.iter().any(|frontier| frontier.less_equal(&epoch))
+                {
                     break;
                 }
                 send(epoch, entry.remove(), &mut gates);
             }
-            if frontiers.iter().all(timely::progress::frontier::MutableAntichain::is_empty) && pending.is_empty() {
+            if frontiers
+                .iter()
+                .all(timely::progress::frontier::MutableAntichain::is_empty)
+                && pending.is_empty()
+            {
                 // Nothing can come any more: the committers end with what they have.
                 gates.clear();
             }
@@ -78,7 +84,11 @@ pub fn seal<'s>(rows: Messages<'s, Sharded>, shares: Messages<'s, Share>, gates:
 }
 
 fn send(epoch: Epoch, pending: Pending, gates: &mut Vec<ShardGate>) {
-    let Pending { rows, mut partitions, cut } = pending;
+    let Pending {
+        rows,
+        mut partitions,
+        cut,
+    } = pending;
     if rows.is_empty() && partitions.is_empty() && !cut {
         return;
     }
@@ -89,10 +99,13 @@ fn send(epoch: Epoch, pending: Pending, gates: &mut Vec<ShardGate>) {
     }
     for gate in gates {
         let mut rows = by_shard.remove(&gate.shard).unwrap_or_default();
-        if gate.committed.is_some_and(|committed| epoch <= committed) {
+        if epoch <= gate.committed {
             rows.clear();
         }
-        let binding = Binding { epoch, partitions: partitions.clone() };
+        let binding = Binding {
+            epoch,
+            partitions: partitions.clone(),
+        };
         (gate.sealed)(SealedEpoch { epoch, rows, binding });
     }
 }

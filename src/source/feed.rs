@@ -33,7 +33,13 @@ pub struct InputFeed<R: Record> {
 impl<R: Record> InputFeed<R> {
     /// A feed without partitions.
     pub fn new(settings: InputSettings, entrance: Entrance<R>, finite: bool, ahead: usize) -> Self {
-        InputFeed { settings, entrance, partitions: BTreeMap::new(), finite, ahead }
+        InputFeed {
+            settings,
+            entrance,
+            partitions: BTreeMap::new(),
+            finite,
+            ahead,
+        }
     }
 }
 
@@ -74,19 +80,26 @@ impl<R: Record> Feed for InputFeed<R> {
     }
 
     fn held(&self, cap: usize, most: usize) -> Held {
-        let each = self.partitions.values().map(|partition| partition.held(cap, most, &self.settings));
+        let each = self
+            .partitions
+            .values()
+            .map(|partition| partition.held(cap, most, &self.settings));
         each.fold(Held::NOTHING, Held::join)
     }
 
     fn has(&self, recorded: &[PartitionBinding]) -> Result<bool> {
         for share in recorded.iter().filter(|share| share.input == self.settings.index) {
-            let Some(partition) = self.partitions.get(&share.partition) else { continue };
+            let Some(partition) = self.partitions.get(&share.partition) else {
+                continue;
+            };
             if partition.has(share.end) {
                 continue;
             }
             if partition.at_end.is_some() {
                 let (path, end, read) = (partition.path.display(), share.end, partition.read_to);
-                let message = format!("{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced");
+                let message = format!(
+                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced"
+                );
                 return Err(Error::new(Kind::InputGone, message));
             }
             return Ok(false);
@@ -95,19 +108,25 @@ impl<R: Record> Feed for InputFeed<R> {
     }
 
     fn wakes(&self, take: Take<'_>) -> bool {
-        let sleeping = self.partitions.values().filter(|partition| partition.clock().idle);
+        let sleeping = self
+            .partitions
+            .values()
+            .filter(|partition| partition.clock().idle);
         match take {
             Take::Recorded(_) => false,
             Take::Upto { place, .. } => sleeping.into_iter().any(|partition| partition.holds(place)),
             Take::Arrived { events, .. } => {
-                (events || self.settings.is_table) && sleeping.into_iter().any(|partition| partition.queued() > 0)
+                (events || self.settings.is_table)
+                    && sleeping.into_iter().any(|partition| partition.queued() > 0)
             }
         }
     }
 
     fn has_arrived(&self, now: Instant, events: bool) -> bool {
         let taken = events || self.settings.is_table;
-        let news = |partition: &PartitionFeed<R>| partition.queued() > 0 || partition.is_newly_idle(now, &self.settings);
+        let news = |partition: &PartitionFeed<R>| {
+            partition.queued() > 0 || partition.is_newly_idle(now, &self.settings)
+        };
         taken && self.partitions.values().any(news)
     }
 
@@ -139,18 +158,27 @@ impl<R: Record> Feed for InputFeed<R> {
             };
             let count = match take {
                 Take::Recorded(recorded) => {
-                    let mine = |share: &&PartitionBinding| (share.input, share.partition) == (settings.index, *number);
-                    let Some(last) = recorded.iter().filter(mine).next_back() else { continue };
-                    recorded.iter().filter(mine).for_each(|share| partition.replay_floor(share));
+                    let mine = |share: &&PartitionBinding| {
+                        (share.input, share.partition) == (settings.index, *number)
+                    };
+                    let Some(last) = recorded.iter().filter(mine).next_back() else {
+                        continue;
+                    };
+                    recorded
+                        .iter()
+                        .filter(mine)
+                        .for_each(|share| partition.replay_floor(share));
                     let upto = last.end;
-                    let (_, count) = partition.take(|_, end| end <= upto, usize::MAX, false, filling, settings, each);
+                    let (_, count) =
+                        partition.take(|_, end| end <= upto, usize::MAX, false, filling, settings, each);
                     partition.replayed(last);
                     filling.share.extend(recorded.iter().filter(mine).cloned());
                     count
                 }
                 Take::Upto { place, cap } => {
                     let wanted = |at: Place, _| at <= place;
-                    let unbound_end = partition.has_ended() && partition.queued() == 0 && !partition.clock().ended;
+                    let unbound_end =
+                        partition.has_ended() && partition.queued() == 0 && !partition.clock().ended;
                     if !partition.holds(place) && !unbound_end {
                         continue;
                     }
@@ -159,7 +187,9 @@ impl<R: Record> Feed for InputFeed<R> {
                     count
                 }
                 Take::Arrived { cap, now, events } => {
-                    let waits = partition.clock().idle && partition.queued() > 0 && filling.watermark_before.is_none();
+                    let waits = partition.clock().idle
+                        && partition.queued() > 0
+                        && filling.watermark_before.is_none();
                     if waits || !(events || settings.is_table) {
                         continue;
                     }
@@ -169,7 +199,9 @@ impl<R: Record> Feed for InputFeed<R> {
                     count
                 }
             };
-            letters.into_iter().for_each(|letter| filling.dead_letters.send(letter));
+            letters
+                .into_iter()
+                .for_each(|letter| filling.dead_letters.send(letter));
             taken += count;
         }
         taken

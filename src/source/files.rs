@@ -51,7 +51,10 @@ pub struct Arrival {
 pub type Answer = Result<Arrival, Error>;
 
 /// Serves requests until their sender is gone. `wake` is called after every answer.
-#[expect(clippy::disallowed_methods, reason = "a reader thread polls followed files by the clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a reader thread polls followed files by the clock"
+)]
 pub fn read(requests: &Receiver<Request>, answers: &Sender<Answer>, wake: impl Fn()) {
     let mut files = BTreeMap::new();
     // Requests of followed files that stand at their end.
@@ -115,12 +118,28 @@ fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answ
     }
     if at_end && filled == 0 {
         // The path is asked, not the open file: one that was removed or replaced by a shorter one shows here.
-        let length = std::fs::metadata(&request.path).map_err(|error| gone("is gone", Some(error)))?.len();
+        let length = std::fs::metadata(&request.path)
+            .map_err(|error| gone("is gone", Some(error)))?
+            .len();
         if length < request.offset {
-            return Err(gone(&format!("is shorter ({length} bytes) than what was read of it, truncated or replaced,"), None));
+            return Err(gone(
+                &format!("is shorter ({length} bytes) than what was read of it, truncated or replaced,"),
+                None,
+            ));
         }
     }
     bytes.truncate(filled);
-    let Request { input, partition, offset, .. } = *request;
-    Ok(Arrival { input, partition, offset, bytes, at_end })
+    let Request {
+        input,
+        partition,
+        offset,
+        ..
+    } = *request;
+    Ok(Arrival {
+        input,
+        partition,
+        offset,
+        bytes,
+        at_end,
+    })
 }

@@ -124,7 +124,11 @@ pub struct Held {
 
 impl Held {
     /// Nothing held, nothing to come.
-    pub const NOTHING: Held = Held { complete: Vec::new(), next: Place::END, ready: true };
+    pub const NOTHING: Held = Held {
+        complete: Vec::new(),
+        next: Place::END,
+        ready: true,
+    };
 
     /// What two feeds hold together.
     pub fn join(mut self, other: Held) -> Held {
@@ -148,7 +152,7 @@ pub trait Feed {
     fn settings(&self) -> &InputSettings;
     /// A partition of this worker: where it is read on and with which clock. It is read to the end of `recorded` first,
     /// cut exactly at those positions.
-    fn add_partition(&mut self, partition: u32, from: crate::source::partition::Start, recorded: Vec<u64>);
+    fn add_partition(&mut self, partition: u32, from: partition::Start, recorded: Vec<u64>);
     /// Takes in what has arrived for a partition.
     fn arrived(&mut self, arrival: files::Arrival, now: Instant);
     /// Asks for more where the queue is short.

@@ -45,7 +45,12 @@ struct Item<R> {
 }
 
 enum Content<R> {
-    Record { key: Text, offset: u64, raw: Option<Box<[u8]>>, value: R },
+    Record {
+        key: Text,
+        offset: u64,
+        raw: Option<Box<[u8]>>,
+        value: R,
+    },
     Write(Write<R>),
     Dead(DeadLetter),
 }
@@ -99,7 +104,13 @@ pub(super) struct PartitionFeed<R> {
 }
 
 impl<R: Record> PartitionFeed<R> {
-    pub(super) fn new(number: u32, start: Start, recorded: Vec<u64>, settings: &InputSettings, finite: bool) -> Self {
+    pub(super) fn new(
+        number: u32,
+        start: Start,
+        recorded: Vec<u64>,
+        settings: &InputSettings,
+        finite: bool,
+    ) -> Self {
         PartitionFeed {
             number,
             path: start.path,
@@ -107,7 +118,10 @@ impl<R: Record> PartitionFeed<R> {
             lines: Lines::new(start.offset, settings.max_record_bytes),
             queue: VecDeque::new(),
             places: VecDeque::new(),
-            front: Front { greatest: start.clock.greatest, as_of: start.as_of },
+            front: Front {
+                greatest: start.clock.greatest,
+                as_of: start.as_of,
+            },
             decoded_to: start.offset,
             read_to: start.offset,
             asked: false,
@@ -128,10 +142,6 @@ impl<R: Record> PartitionFeed<R> {
 
     pub(super) fn clock(&self) -> &PartitionClock {
         &self.clock
-    }
-
-    pub(super) fn taken_to(&self) -> u64 {
-        self.taken_to
     }
 
     /// Everything up to this position is decoded.
@@ -200,18 +210,17 @@ impl<R: Record> PartitionFeed<R> {
         self.finite && self.at_end.is_some()
     }
 
-    /// The whole partition is taken and its end is bound.
-    pub(super) fn is_done(&self) -> bool {
-        self.has_ended() && self.queue.is_empty() && self.clock.ended
-    }
-
     /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not known.
     pub(super) fn held(&self, cap: usize, most: usize, settings: &InputSettings) -> super::Held {
         let mut complete = Vec::new();
         for (index, (place, count)) in self.places.iter().enumerate() {
             let is_complete = index + 1 < self.places.len() || self.has_ended();
             if !is_complete || *count > cap || complete.len() == most {
-                return super::Held { complete, next: *place, ready: is_complete || *count > cap };
+                return super::Held {
+                    complete,
+                    next: *place,
+                    ready: is_complete || *count > cap,
+                };
             }
             complete.push(*place);
         }
@@ -220,11 +229,19 @@ impl<R: Record> PartitionFeed<R> {
                 // Its end is news, even if no message of it ever was: it is bound with the run's first place.
                 complete.push(Place::new(None, settings.replay_tick_ms, settings.is_table));
             }
-            return super::Held { complete, next: Place::END, ready: true };
+            return super::Held {
+                complete,
+                next: Place::END,
+                ready: true,
+            };
         }
         // Nothing decoded, not at the end: whatever comes is not before the last taken message.
         let next = Place::new(self.as_of, settings.replay_tick_ms, settings.is_table);
-        super::Held { complete, next, ready: false }
+        super::Held {
+            complete,
+            next,
+            ready: false,
+        }
     }
 
     /// Whether an epoch up to `place` takes anything.
@@ -234,7 +251,11 @@ impl<R: Record> PartitionFeed<R> {
 
     /// Live: the partition should be declared idle.
     pub(super) fn is_newly_idle(&self, now: Instant, settings: &InputSettings) -> bool {
-        let timed_out = |since: Instant| settings.idle_timeout.is_some_and(|limit| now.duration_since(since) >= limit);
+        let timed_out = |since: Instant| {
+            settings
+                .idle_timeout
+                .is_some_and(|limit| now.duration_since(since) >= limit)
+        };
         !self.finite && !self.clock.idle && self.queue.is_empty() && self.at_end.is_some_and(timed_out)
     }
 
@@ -253,7 +274,11 @@ impl<R: Record> PartitionFeed<R> {
         let mut floor = None;
         let mut count = 0;
         while count < cap {
-            if !self.queue.front().is_some_and(|item| wanted(item.place, item.end)) {
+            if !self
+                .queue
+                .front()
+                .is_some_and(|item| wanted(item.place, item.end))
+            {
                 break;
             }
             if self.clock.idle {
@@ -273,10 +298,25 @@ impl<R: Record> PartitionFeed<R> {
             let watermark = self.clock.watermark(settings.max_out_of_orderness_ms);
             (self.clock.greatest, self.as_of, self.taken_to) = (item.greatest, item.as_of, item.end);
             each(match item.content {
-                Content::Record { key, offset, raw, value } => {
+                Content::Record {
+                    key,
+                    offset,
+                    raw,
+                    value,
+                } => {
                     let raw = raw.filter(|_| value.event_time().is_some_and(|time| time < watermark));
-                    let origin = Origin { partition: self.number, offset };
-                    Taken::Record(Stamped { hash: key_hash(key.as_bytes()), key, origin, watermark, raw, value })
+                    let origin = Origin {
+                        partition: self.number,
+                        offset,
+                    };
+                    Taken::Record(Stamped {
+                        hash: key_hash(key.as_bytes()),
+                        key,
+                        origin,
+                        watermark,
+                        raw,
+                        value,
+                    })
                 }
                 Content::Write(write) => Taken::Write(write),
                 Content::Dead(letter) => Taken::Dead(letter),
@@ -338,23 +378,46 @@ fn decode_item<R: Record>(
     };
     let greatest_before = front.greatest;
     let decoded = if line.too_long {
-        Err(Rejected::Undecodable { error: format!("longer than {} bytes", settings.max_record_bytes) })
+        Err(Rejected::Undecodable {
+            error: format!("longer than {} bytes", settings.max_record_bytes),
+        })
     } else {
         json::decode_line::<R>(line.bytes, settings.is_table)
     };
     let content = match decoded {
-        Err(Rejected::Undecodable { error }) => {
-            dead(DeadLetterReason::Undecodable, None, Some(crate::format::cut(line.bytes)), error)
-        }
-        Err(Rejected::Invalid { key, value, error }) => {
-            dead(DeadLetterReason::Invalid, key, value.as_deref().map(crate::format::cut), error)
-        }
+        Err(Rejected::Undecodable { error }) => dead(
+            DeadLetterReason::Undecodable,
+            None,
+            Some(crate::format::cut(line.bytes)),
+            error,
+        ),
+        Err(Rejected::Invalid { key, value, error }) => dead(
+            DeadLetterReason::Invalid,
+            key,
+            value.as_deref().map(crate::format::cut),
+            error,
+        ),
         Ok(message) if settings.is_table => {
             front.as_of = front.as_of.max(message.timestamp);
-            let (hash, origin) = (key_hash(message.key.as_bytes()), Origin { partition, offset: line.offset });
-            Content::Write(Write { key: message.key, hash, origin, value: message.value })
+            let (hash, origin) = (
+                key_hash(message.key.as_bytes()),
+                Origin {
+                    partition,
+                    offset: line.offset,
+                },
+            );
+            Content::Write(Write {
+                key: message.key,
+                hash,
+                origin,
+                value: message.value,
+            })
         }
-        Ok(json::Message { key, value: Some(value), .. }) => match jumps(&value, front.greatest, settings) {
+        Ok(json::Message {
+            key,
+            value: Some(value),
+            ..
+        }) => match jumps(&value, front.greatest, settings) {
             Some(error) => {
                 let raw = json::raw_value(line.bytes).map(crate::format::cut);
                 dead(DeadLetterReason::Invalid, Some(key.as_bytes().into()), raw, error)
@@ -364,26 +427,51 @@ fn decode_item<R: Record>(
                 // Its bytes are wanted only if it turns out late; a floor that is not known yet may make it so.
                 let watermark = clock.watermark(settings.max_out_of_orderness_ms);
                 let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
-                let may_be_late = clock.idle || time.is_some_and(|time| time < watermark.max(own.unwrap_or(time)));
-                let raw = may_be_late.then(|| json::raw_value(line.bytes).map(Box::from)).flatten();
+                let may_be_late =
+                    clock.idle || time.is_some_and(|time| time < watermark.max(own.unwrap_or(time)));
+                let raw = may_be_late
+                    .then(|| json::raw_value(line.bytes).map(Box::from))
+                    .flatten();
                 front.greatest = front.greatest.max(time);
                 front.as_of = front.as_of.max(time);
-                Content::Record { key, offset: line.offset, raw, value }
+                Content::Record {
+                    key,
+                    offset: line.offset,
+                    raw,
+                    value,
+                }
             }
         },
         // The decoder refuses tombstones outside tables.
         Ok(json::Message { key, value: None, .. }) => {
             let error = format!("{}: a tombstone outside a table", R::NAME);
-            dead(DeadLetterReason::Invalid, Some(key.as_bytes().into()), Some(Box::from(*b"null")), error)
+            dead(
+                DeadLetterReason::Invalid,
+                Some(key.as_bytes().into()),
+                Some(Box::from(*b"null")),
+                error,
+            )
         }
     };
     let place = Place::new(front.as_of, settings.replay_tick_ms, settings.is_table);
-    Item { content, end: line.end, place, greatest_before, greatest: front.greatest, as_of: front.as_of }
+    Item {
+        content,
+        end: line.end,
+        place,
+        greatest_before,
+        greatest: front.greatest,
+        as_of: front.as_of,
+    }
 }
 
 /// An event time further ahead of the greatest before it than `max_jump_ms`.
 fn jumps<R: Record>(value: &R, greatest: Option<Millis>, settings: &InputSettings) -> Option<String> {
     let (time, greatest, limit) = (value.event_time()?, greatest?, settings.max_jump_ms?);
     let jump = time.saturating_sub(greatest);
-    (jump > limit).then(|| format!("{}: event time {jump} ms ahead of the one before; max_jump_ms is {limit}", R::NAME))
+    (jump > limit).then(|| {
+        format!(
+            "{}: event time {jump} ms ahead of the one before; max_jump_ms is {limit}",
+            R::NAME
+        )
+    })
 }

@@ -8,11 +8,11 @@
 //! `TIDEGATE_SEEDS=20000` runs more seeds, `TIDEGATE_SEED=17` runs one again; a failing seed is printed.
 
 mod count;
-mod lookup;
-mod upsert;
 mod interval_join;
 mod log;
+mod lookup;
 mod neighbours;
+mod upsert;
 mod window;
 
 use super::{Context, Core, Side, drive};
