@@ -121,13 +121,16 @@ type Rows<V> = SmallVec<[(Arc<V>, Diff); 1]>;
 /// Gives the answers of a question that meets a row.
 pub(super) type Answer<Q, V, A> = Box<dyn Fn(&Question<Q>, &V, &mut dyn FnMut(A))>;
 
+/// Changes of rows of a table.
+type Changes<V> = Vec<(Row<V>, Diff)>;
+
 /// The pure half of [`lookup`].
 pub(super) struct Lookup<Q, V, A> {
     history: History,
     answer: Answer<Q, V, A>,
     present: Table<Rows<V>>,
     /// Changes of the epoch that are not in `present` yet.
-    changes: Vec<(Row<V>, Diff)>,
+    changes: Changes<V>,
     past: Past<V>,
 }
 
@@ -256,7 +259,7 @@ where
 /// The table's changes of the last epochs, by which the present is turned back into the past.
 struct Past<V> {
     /// By hash and epoch.
-    changes: BTreeMap<(u64, Epoch), Vec<(Row<V>, Diff)>>,
+    changes: BTreeMap<(u64, Epoch), Changes<V>>,
     /// The keys of `changes`, oldest epoch first.
     order: VecDeque<(u64, Epoch)>,
 }

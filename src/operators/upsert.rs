@@ -175,7 +175,7 @@ mod tests {
                 key: (*key).into(),
                 hash: 5,
                 origin,
-                value: *value,
+                value: value.map(Number),
             };
             table.left(0, &mut vec![(write, 0, 1)], &mut out);
         }
