@@ -59,7 +59,7 @@ fn as_text(job: &Job) -> String {
 fn as_json(job: &Job) -> Value {
     let settings: serde_json::Map<String, Value> = settings(job)
         .into_iter()
-        .map(|(key, value)| (key, Value::String(value)))
+        .map(|(key, value)| (key, typed(value)))
         .collect();
     json!({
         "name": job.name,

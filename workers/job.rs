@@ -19,7 +19,7 @@ mod table;
 
 pub use files::InputFile;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use table::Findings;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::record::key_hash;
@@ -215,7 +215,11 @@ impl Job {
             plan.extend(values.map(|(key, value)| (format!("inputs.{}.{key}", input.spec.name), value)));
         }
         for output in &self.outputs {
-            let path: PathBuf = Path::new(&output.path).components().collect(); // `./x` is `x`
+            // `./x` is `x`
+            let components = Path::new(&output.path).components();
+            let path: PathBuf = components
+                .filter(|component| *component != Component::CurDir)
+                .collect();
             let values = [
                 ("file", path.display().to_string()),
                 ("format", output.format.name().to_owned()),

@@ -49,6 +49,7 @@ fn left_to_the_lead(command: &str) -> Result<()> {
 
 /// Log lines go to standard error, in the form and from the level asked for.
 fn start_logging(arguments: &Arguments) {
+    let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(arguments.level());
