@@ -1,7 +1,7 @@
 //! The program `tidegate`: one match on the subcommand.
 //!
-//! Results go to standard output ([`print`]), logs and errors to standard error. The exit code says what the person at
-//! the terminal has to do about a failure (`tidegate::error::Kind`; `tidegate --help` lists them).
+//! Results go to standard output ([`print`]), logs and errors to standard error. The exit code says what the
+//! person at the terminal has to do about a failure (`tidegate::error::Kind`; `tidegate --help` lists them).
 
 mod arguments;
 mod check;

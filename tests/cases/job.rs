@@ -1,4 +1,5 @@
-//! Job files: what a good one means, and what is said about a wrong one: file, line, key, and what was likely meant.
+//! Job files: what a good one means, and what is said about a wrong one: file, line, key, and what was likely
+//! meant.
 
 use crate::harness::Directory;
 
@@ -138,8 +139,8 @@ fn unknown_keys_come_with_a_suggestion() {
         "\"event_counts\"",
         "\"event_count\"",
         &[
-            "2: dataflows: `event_count` is none of alerts, tumbling_aggregates, enriched_orders, risk_pattern, \
-           event_counts (did you mean `event_counts`?)",
+            "2: dataflows: `event_count` is none of alerts, tumbling_aggregates, enriched_orders, \
+             risk_pattern,            event_counts (did you mean `event_counts`?)",
         ],
     );
 }

@@ -1,4 +1,5 @@
-//! What a job file becomes: defaults, places, and the plan that results depend on. What is refused is in tests/cases.
+//! What a job file becomes: defaults, places, and the plan that results depend on. What is refused is in
+//! tests/cases.
 
 use super::*;
 use std::sync::atomic::{AtomicU32, Ordering};
