@@ -9,10 +9,11 @@
 //!                                                  every one of them ───► dead_letters, which is the job's
 //! ```
 //!
-//! Declarations only: the job file is checked against them before anything is built. An input belongs to every dataflow
-//! that names it (both order dataflows read the one `orders`); an output other than `dead_letters` belongs to exactly
-//! one. The order of [`Dataflow::ALL`] and of the inputs and outputs in it is the order of every plan, whatever order a
-//! job file names them in; never reorder them, state is found again by position.
+//! Declarations only: the job file is checked against them before anything is built. An input belongs to
+//! every dataflow that names it (both order dataflows read the one `orders`); an output other than
+//! `dead_letters` belongs to exactly one. The order of [`Dataflow::ALL`] and of the inputs and outputs in it
+//! is the order of every plan, whatever order a job file names them in; never reorder them, state is found
+//! again by position.
 
 use tidegate::time::Millis;
 

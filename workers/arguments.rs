@@ -1,6 +1,6 @@
 //! The command line: what can be asked of `tidegate`, as plain data. Parsing it does no I/O.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 use tracing::level_filters::LevelFilter;
 
@@ -86,7 +86,7 @@ pub struct RunArguments {
     /// The job file
     pub job: PathBuf,
     /// Worker threads; the results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Goes on reading as the files grow, until Ctrl-C
     #[arg(long)]
@@ -146,7 +146,8 @@ pub struct DaySize {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Accounts; as many customers, card users and order keys
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(2..=9_999_999))]
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = value_parser!(u32).range(2..=9_999_999))]
     pub accounts: u32,
     /// Account entries [default: 5 per account]
     #[arg(long, value_name = "N")]
@@ -173,10 +174,10 @@ pub struct GenerateArguments {
     #[command(flatten)]
     pub size: DaySize,
     /// Partitions, that is files, of each event input
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=1000))]
     pub partitions: u32,
     /// Partitions of each table
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000))]
     pub table_partitions: u32,
     /// The directory to write to; new or empty
     #[arg(long, value_name = "DIR", default_value = "day")]
@@ -191,7 +192,7 @@ pub struct DemoArguments {
     #[command(flatten)]
     pub size: DaySize,
     /// Worker threads
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// The directory to write to; new, empty, or an earlier demo's, which is replaced
     #[arg(long, value_name = "DIR", default_value = "demo")]

@@ -1,7 +1,7 @@
 //! `tidegate check`: what a job file means, with every default and every matched file, without running it.
 
 use crate::arguments::CheckArguments;
-use crate::job::{Input, Job, Output};
+use crate::job::{Input, InputFile, Job, Output};
 use crate::print::{aligned, print, print_json};
 use serde_json::{Value, json};
 use tidegate::error::Result;
@@ -59,7 +59,7 @@ fn as_text(job: &Job) -> String {
 fn as_json(job: &Job) -> Value {
     let settings: serde_json::Map<String, Value> = settings(job)
         .into_iter()
-        .map(|(key, value)| (key, Value::String(value)))
+        .map(|(key, value)| (key, typed(value)))
         .collect();
     json!({
         "name": job.name,
@@ -84,7 +84,10 @@ fn typed(value: String) -> Value {
 }
 
 fn input_as_json(input: &Input) -> Value {
-    let partition = |(partition, file): (usize, &crate::job::InputFile)| json!({ "partition": partition, "file": file.name, "bytes": file.bytes });
+    let partition = |(partition, file): (usize, &InputFile)| {
+        let (name, bytes) = (&file.name, file.bytes);
+        json!({ "partition": partition, "file": name, "bytes": bytes })
+    };
     json!({
         "name": input.spec.name,
         "record": input.spec.record,

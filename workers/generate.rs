@@ -1,7 +1,8 @@
-//! `tidegate generate`: a day of bank traffic as JSON lines, `<out>/<input>-<partition>.jsonl`, and a job file beside
-//! them that runs all five dataflows on it.
+//! `tidegate generate`: a day of bank traffic as JSON lines, `<out>/<input>-<partition>.jsonl`, and a job
+//! file beside them that runs all five dataflows on it.
 //!
-//! It refuses a directory that holds anything: files of an earlier, larger day would match the patterns of the new one.
+//! It refuses a directory that holds anything: files of an earlier, larger day would match the patterns of
+//! the new one.
 
 use crate::arguments::{DaySize, GenerateArguments};
 use std::fs::File;

@@ -5,13 +5,13 @@
 //!                                                     └ job/files.rs: which files exist ┘
 //! ```
 //!
-//! Reading a job is the only place that decides: a [`Job`] holds no default still to be looked up and no name still to
-//! be resolved. Whatever is wrong is refused before anything starts, all of it at once, one line each:
-//! `path/job.toml:LINE: key.path: what is wrong (did you mean ...?)`.
+//! Reading a job is the only place that decides: a [`Job`] holds no default still to be looked up and no name
+//! still to be resolved. Whatever is wrong is refused before anything starts, all of it at once, one line
+//! each: `path/job.toml:LINE: key.path: what is wrong (did you mean ...?)`.
 //!
-//! Dataflows, inputs and outputs are in the order of the catalogue, whatever their order in the file; state is found
-//! again by these positions. Paths are relative to the job file. What the contract knows and this version does not have
-//! (Kafka, Avro, object stores) is refused as such, not as an unknown key.
+//! Dataflows, inputs and outputs are in the order of the catalogue, whatever their order in the file; state
+//! is found again by these positions. Paths are relative to the job file. What the contract knows and this
+//! version does not have (Kafka, Avro, object stores) is refused as such, not as an unknown key.
 
 mod files;
 mod sections;
@@ -19,7 +19,7 @@ mod table;
 
 pub use files::InputFile;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use table::Findings;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::record::key_hash;
@@ -86,7 +86,8 @@ pub struct Input {
     pub files: Vec<InputFile>,
     /// Its encoding.
     pub format: Format,
-    /// A partition's watermark is this far behind its greatest event time, milliseconds. Tables have no use for it.
+    /// A partition's watermark is this far behind its greatest event time, milliseconds. Tables have no use
+    /// for it.
     pub max_out_of_orderness_ms: Millis,
     /// A partition that stands at its end this long is inactive, milliseconds; none: never.
     pub idle_timeout_ms: Option<u64>,
@@ -187,9 +188,10 @@ impl Job {
 
     /// Everything the results depend on, key and value, in a fixed order.
     ///
-    /// Not part of it: how often a live job commits or checkpoints, how many workers it has, which files an input
-    /// matches (they are recorded, with their positions), and `idle_timeout_ms`, for idle decisions are recorded with
-    /// the epoch and replayed. Part of it: `replay_tick_ms`, the resolution of "as of" in finite runs.
+    /// Not part of it: how often a live job commits or checkpoints, how many workers it has, which files an
+    /// input matches (they are recorded, with their positions), and `idle_timeout_ms`, for idle decisions are
+    /// recorded with the epoch and replayed. Part of it: `replay_tick_ms`, the resolution of "as of" in
+    /// finite runs.
     pub fn plan(&self) -> Vec<(String, String)> {
         let names: Vec<_> = self.dataflows.iter().map(|dataflow| dataflow.name()).collect();
         let mut plan = vec![
@@ -215,7 +217,11 @@ impl Job {
             plan.extend(values.map(|(key, value)| (format!("inputs.{}.{key}", input.spec.name), value)));
         }
         for output in &self.outputs {
-            let path: PathBuf = Path::new(&output.path).components().collect(); // `./x` is `x`
+            // `./x` is `x`
+            let components = Path::new(&output.path).components();
+            let path: PathBuf = components
+                .filter(|component| *component != Component::CurDir)
+                .collect();
             let values = [
                 ("file", path.display().to_string()),
                 ("format", output.format.name().to_owned()),
@@ -225,7 +231,8 @@ impl Job {
         plan
     }
 
-    /// A hash of [`Job::plan`], the same on every machine and in every release. State of another plan is not taken up.
+    /// A hash of [`Job::plan`], the same on every machine and in every release. State of another plan is not
+    /// taken up.
     pub fn plan_hash(&self) -> u64 {
         let line = |(key, value): (String, String)| format!("{key} = {value:?}\n");
         key_hash(self.plan().into_iter().map(line).collect::<String>().as_bytes())

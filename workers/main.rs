@@ -1,7 +1,7 @@
 //! The program `tidegate`: one match on the subcommand.
 //!
-//! Results go to standard output ([`print`]), logs and errors to standard error. The exit code says what the person at
-//! the terminal has to do about a failure (`tidegate::error::Kind`; `tidegate --help` lists them).
+//! Results go to standard output ([`print`]), logs and errors to standard error. The exit code says what the
+//! person at the terminal has to do about a failure (`tidegate::error::Kind`; `tidegate --help` lists them).
 
 mod arguments;
 mod check;
@@ -49,6 +49,7 @@ fn left_to_the_lead(command: &str) -> Result<()> {
 
 /// Log lines go to standard error, in the form and from the level asked for.
 fn start_logging(arguments: &Arguments) {
+    let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(arguments.level());

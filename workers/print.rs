@@ -1,6 +1,7 @@
 //! Results go to standard output, and only from here; logs go to standard error.
 //!
-//! A reader that has gone away (`tidegate check job.toml | head -1`) is no failure: it has seen what it wanted.
+//! A reader that has gone away (`tidegate check job.toml | head -1`) is no failure: it has seen what it
+//! wanted.
 
 use std::io::{ErrorKind, Write};
 use tidegate::error::{Error, Kind, Result};

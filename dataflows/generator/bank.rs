@@ -1,7 +1,8 @@
-//! The bank's master data, as pure functions of seed, account or customer, and version: nothing is remembered.
+//! The bank's master data, as pure functions of seed, account or customer, and version: nothing is
+//! remembered.
 //!
-//! Customer `i` owns account `i`. One account in five has a co-holder, the customer a fixed distance further on, so that
-//! the accounts of a customer can be told without a search.
+//! Customer `i` owns account `i`. One account in five has a co-holder, the customer a fixed distance further
+//! on, so that the accounts of a customer can be told without a search.
 
 use super::Day;
 use super::random::{Random, Stream};

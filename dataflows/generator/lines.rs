@@ -1,8 +1,9 @@
 //! JSON lines of a day, and the bad ones among them.
 //!
-//! After about one line in a thousand comes a bad copy of it: good lines are all there, so balances and tables are what
-//! they would be without. A [`Fault`] is one way in which the contract lets a line be bad; over a large day every fault
-//! occurs in every input that can have it. Tombstones are not copied: most faults need a value to be wrong about.
+//! After about one line in a thousand comes a bad copy of it: good lines are all there, so balances and
+//! tables are what they would be without. A [`Fault`] is one way in which the contract lets a line be bad;
+//! over a large day every fault occurs in every input that can have it. Tombstones are not copied: most
+//! faults need a value to be wrong about.
 
 use super::random::{Random, Stream};
 use super::{
@@ -12,7 +13,8 @@ use serde::Serialize;
 use tidegate::record::DeadLetterReason;
 use tidegate::time::{EVENT_TIMES, Millis};
 
-/// `max_record_bytes` for the input `events`, so that one of its lines can be too long without being megabytes.
+/// `max_record_bytes` for the input `events`, so that one of its lines can be too long without being
+/// megabytes.
 pub const EVENT_RECORD_BYTES: usize = 4_096;
 
 /// What was written.

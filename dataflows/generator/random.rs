@@ -63,15 +63,16 @@ impl Random {
         self.below(1_000) < share
     }
 
-    /// Less than `bound`, small numbers more often: the square of a uniform draw. Of a million, the first gets one in a
-    /// thousand.
+    /// Less than `bound`, small numbers more often: the square of a uniform draw. Of a million, the first
+    /// gets one in a thousand.
     pub fn skewed(&mut self, bound: u32) -> u32 {
         let uniform = u128::from(self.next() >> 32);
         let scaled = (uniform * uniform * u128::from(bound)) >> 64;
         u32::try_from(scaled).unwrap_or(0)
     }
 
-    /// An amount of money, minor units: half are below 20.00, and each doubling is half as likely as the one before.
+    /// An amount of money, minor units: half are below 20.00, and each doubling is half as likely as the one
+    /// before.
     pub fn amount(&mut self) -> i64 {
         let doublings = self.next().trailing_zeros().min(12);
         self.within(500, 1_999) << doublings

@@ -1,7 +1,7 @@
 //! The three tables: a snapshot of the night before, then changes all day, some of them tombstones.
 //!
-//! Message times never fall within a partition. A change draws its row anew; a row that a tombstone removed comes back
-//! with its next change.
+//! Message times never fall within a partition. A change draws its row anew; a row that a tombstone removed
+//! comes back with its next change.
 
 use super::bank::{self, SNAPSHOT};
 use super::clock::{HOUR, ORDINARY, arrival};

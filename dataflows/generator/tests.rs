@@ -145,8 +145,8 @@ fn an_entry_gives_about_six_tenths_of_an_alert() {
     );
 }
 
-/// Shares, in a thousand, of records that arrive behind a greater event time in their partition, and of those behind
-/// the bound.
+/// Shares, in a thousand, of records that arrive behind a greater event time in their partition, and of those
+/// behind the bound.
 fn disorder(times: impl Iterator<Item = (u32, Millis)>, bound: Millis) -> (usize, usize) {
     let (mut greatest, mut behind, mut late, mut count) = (BTreeMap::new(), 0, 0, 0);
     for (partition, at) in times {

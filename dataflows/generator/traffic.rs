@@ -1,7 +1,8 @@
 //! The event inputs: entries, orders and their payments, card transactions, events.
 //!
-//! Each is a function from a day to its messages in order of arrival. What follows from an earlier message (a payment, a
-//! second use of a card) waits in a heap until its own arrival; the heap holds minutes of traffic, never the day.
+//! Each is a function from a day to its messages in order of arrival. What follows from an earlier message (a
+//! payment, a second use of a card) waits in a heap until its own arrival; the heap holds minutes of traffic,
+//! never the day.
 
 use super::clock::{Curve, Disorder, HOUR, ORDINARY, SALARIES, SALARY_HOUR, arrival};
 use super::random::{Random, Stream};
@@ -167,8 +168,8 @@ pub fn payments(day: Day) -> impl Iterator<Item = Message<Payment>> {
     })
 }
 
-/// Card transactions. One in a hundred is above the limit of `risk_pattern`; half of these are followed by one in
-/// another city within minutes, a quarter by one in the same, a quarter by none that follows from it.
+/// Card transactions. One in a hundred is above the limit of `risk_pattern`; half of these are followed by
+/// one in another city within minutes, a quarter by one in the same, a quarter by none that follows from it.
 pub fn transactions(day: Day) -> impl Iterator<Item = Message<Transaction>> {
     let mut random = Random::new(day.seed, Stream::Transactions);
     let mut arrivals = arrivals(day, ORDINARY, day.transactions, &mut random);

@@ -1,7 +1,8 @@
 //! The files of a job: what an input's pattern matches, and whether two names of the job file mean one file.
 //!
-//! The partitions of an input are its matches in bytewise order of their paths. A pattern that matches nothing, and a
-//! match that is not a regular file, are refused: both would otherwise look like an input without records.
+//! The partitions of an input are its matches in bytewise order of their paths. A pattern that matches
+//! nothing, and a match that is not a regular file, are refused: both would otherwise look like an input
+//! without records.
 
 use glob::{MatchOptions, Pattern};
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +26,8 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// The files that `pattern`, relative to `directory`, matches, in bytewise order. The error says what is wrong.
+/// The files that `pattern`, relative to `directory`, matches, in bytewise order. The error says what is
+/// wrong.
 pub fn matching(directory: &Path, pattern: &str) -> Result<Vec<InputFile>, String> {
     let matches = glob::glob_with(&absolute(directory, pattern)?, OPTIONS)
         .map_err(|error| format!("`{pattern}` is not a pattern: {}", error.msg))?;

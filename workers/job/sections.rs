@@ -1,7 +1,8 @@
 //! The sections of a job file, one function each: words, ranges and defaults, then what must fit together.
 //!
-//! A value that is missing or wrong has been noted in the findings by the time it is asked for, and is replaced by its
-//! default; a job made of such values is thrown away by the caller, so nothing here needs to be right about it.
+//! A value that is missing or wrong has been noted in the findings by the time it is asked for, and is
+//! replaced by its default; a job made of such values is thrown away by the caller, so nothing here needs to
+//! be right about it.
 
 use super::table::{Located, Table, nearest, suggestion};
 use super::{Format, Input, Job, Output, State, files};
@@ -104,8 +105,8 @@ fn name(root: &mut Table<'_>) -> String {
     name.value
 }
 
-/// The chosen dataflows. A misspelt name is taken for the one it is likely to mean, so that the rest of the file is
-/// checked against that.
+/// The chosen dataflows. A misspelt name is taken for the one it is likely to mean, so that the rest of the
+/// file is checked against that.
 fn dataflows(root: &mut Table<'_>) -> Vec<Dataflow> {
     let names = root.strings("dataflows");
     let all = Dataflow::ALL.map(Dataflow::name);
@@ -326,7 +327,8 @@ fn output(
     output
 }
 
-/// The files of an output: with several shards, `x.jsonl` is `x-0.jsonl` and so on. None where the path names no file.
+/// The files of an output: with several shards, `x.jsonl` is `x-0.jsonl` and so on. None where the path names
+/// no file.
 fn shard_files(path: &Path, shards: u32) -> Vec<PathBuf> {
     let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
         return Vec::new();

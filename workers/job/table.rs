@@ -5,9 +5,10 @@
 //!                                 └── finish(): whatever nobody asked for is an unknown key ──► Findings
 //! ```
 //!
-//! Nothing here stops at the first error: a value that is missing or wrong is noted in [`Findings`] and read as absent,
-//! so that one run names everything that is wrong with a file. Every finding is one line, `file:line: key: what`, with a
-//! suggestion where a known word is near. `${NAME}` in a string takes an environment variable; it is not looked at again.
+//! Nothing here stops at the first error: a value that is missing or wrong is noted in [`Findings`] and read
+//! as absent, so that one run names everything that is wrong with a file. Every finding is one line,
+//! `file:line: key: what`, with a suggestion where a known word is near. `${NAME}` in a string takes an
+//! environment variable; it is not looked at again.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -66,7 +67,8 @@ impl<'a> Findings<'a> {
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 
-    /// Parses the file. What TOML itself refuses (syntax, a key given twice) is noted, and the rest read all the same.
+    /// Parses the file. What TOML itself refuses (syntax, a key given twice) is noted, and the rest read all
+    /// the same.
     pub fn root(&'a self) -> Table<'a> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
