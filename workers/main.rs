@@ -5,15 +5,20 @@
 
 mod arguments;
 mod check;
+mod demo;
 mod generate;
+mod graph;
 mod job;
+mod plan;
 mod print;
+mod run;
+mod status;
 
 use arguments::{Arguments, Command, LogFormat};
 use clap::Parser as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use tidegate::error::{Error, Result};
+use tidegate::error::Result;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,7 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(&arguments);
-    match run(&arguments.command) {
+    match obey(&arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}"); // nobody is left to tell of a closed terminal
@@ -30,21 +35,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<()> {
+fn obey(command: &Command) -> Result<()> {
     match command {
         Command::Check(arguments) => check::check(arguments),
         Command::Generate(arguments) => generate::generate(arguments),
-        Command::Run(_) => left_to_the_lead("run"),
-        Command::Graph(_) => left_to_the_lead("graph"),
-        Command::Status(_) => left_to_the_lead("status"),
-        Command::Demo(_) => left_to_the_lead("demo"),
+        Command::Run(arguments) => run::run(arguments),
+        Command::Graph(arguments) => graph::graph(arguments),
+        Command::Status(arguments) => status::status(arguments),
+        Command::Demo(arguments) => demo::demo(arguments),
     }
-}
-
-fn left_to_the_lead(command: &str) -> Result<()> {
-    Err(Error::internal(format!(
-        "`tidegate {command}` is not on this branch"
-    )))
 }
 
 /// Log lines go to standard error, in the form and from the level asked for.
