@@ -200,6 +200,11 @@ where
     C: Core<Left: Sync, Right: Sync, Out: Ord + Send + Sync>,
 {
     let workers = 1 + random.below(3) as usize;
+    // Updates of so many epochs come together, in messages of the first of them: a message's time only bounds those of
+    // its updates from below, and differential's operators make use of that.
+    let together = 1 + random.below(3);
+    let first = span.start;
+    let comes_at = move |of: Epoch| of - (of - first) % together;
     let mut script = script.clone();
     random.shuffle(&mut script.left);
     random.shuffle(&mut script.right);
@@ -247,24 +252,20 @@ where
         }
         rows.advance_to(span.start);
         for epoch in span.clone() {
-            let (of_left, of_right) = (script.left.iter(), script.right.iter());
-            let ours = |update: usize| update % peers == index;
-            for (_, update) in of_left
-                .enumerate()
-                .filter(|(at, update)| ours(*at) && update.1 == epoch)
-            {
-                left.advance_to(epoch);
-                left.send(update.clone());
-            }
-            for (_, update) in of_right
-                .enumerate()
-                .filter(|(at, update)| ours(*at) && update.1 == epoch)
-            {
-                right.advance_to(epoch);
-                right.send(update.clone());
-            }
             left.advance_to(epoch);
             right.advance_to(epoch);
+            let ours = |update: usize, of: Epoch| {
+                update % peers == index && span.contains(&of) && comes_at(of) == epoch
+            };
+            for (_, update) in (0..).zip(&script.left).filter(|(at, update)| ours(*at, update.1)) {
+                left.send(update.clone());
+            }
+            for (_, update) in (0..)
+                .zip(&script.right)
+                .filter(|(at, update)| ours(*at, update.1))
+            {
+                right.send(update.clone());
+            }
             cuts.advance_to(epoch);
             marks.iter_mut().for_each(|handle| handle.advance_to(epoch));
             for (_, side, watermark) in script.watermarks.iter().filter(|(at, _, _)| *at == epoch) {
