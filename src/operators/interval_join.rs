@@ -13,7 +13,7 @@
 //! watermark. **When it may be forgotten** follows from that. A partner on time has an event time above
 //! `W - within - grace`, where `W` is the global watermark of the *other* side, and lies at most `within` after the record.
 //! So none can come once `W` has reached `event time + 2 * within + grace`, and one may come as long as it has not.
-//! A record that arrives when it could already be forgotten (its own side lags) is joined, but not kept.
+//! A record that arrives when it could already be forgotten (its own side lags) is joined and forgotten in one epoch.
 //!
 //! **What it refuses**: an update that is late even by the global watermark of its own side. Everything it could pair with
 //! is still there until then, so until then a correction is exact; afterwards it is refused.
@@ -240,12 +240,9 @@ impl<L: ExchangeData, R: ExchangeData> Core for IntervalJoin<L, R> {
                 let pair = (left.clone(), record.clone());
                 self.pairs.push((Ok(pair), epoch, copies * diff));
             }
-            let forgotten_at = self.interval.forgotten_at(record.time);
-            if forgotten_at > self.left_watermark {
-                keep(&mut slot.right, record, diff);
-                self.rights.add(forgotten_at, at);
-                self.slots.touch(at);
-            }
+            self.rights.add(self.interval.forgotten_at(record.time), at);
+            keep(&mut slot.right, record, diff);
+            self.slots.touch(at);
             self.free_if_empty(at);
         }
     }
@@ -264,12 +261,9 @@ impl<L: ExchangeData, R: ExchangeData> Core for IntervalJoin<L, R> {
                 let pair = (record.clone(), right.clone());
                 self.pairs.push((Ok(pair), epoch, copies * diff));
             }
-            let forgotten_at = self.interval.forgotten_at(record.time);
-            if forgotten_at > self.right_watermark {
-                keep(&mut slot.left, record, diff);
-                self.lefts.add(forgotten_at, at);
-                self.slots.touch(at);
-            }
+            self.lefts.add(self.interval.forgotten_at(record.time), at);
+            keep(&mut slot.left, record, diff);
+            self.slots.touch(at);
             self.free_if_empty(at);
         }
     }

@@ -142,7 +142,7 @@ pub fn run_bare<C: Core<Out: Ord>>(
     random: &mut Random,
 ) -> (Batch<C::Out>, usize) {
     let (mut core, mut updates, mut state) = (make(), Vec::new(), BTreeMap::new());
-    let mut marks = BTreeMap::new();
+    let (mut marks, mut given) = (BTreeMap::new(), Vec::new());
     for epoch in 0..script.epochs {
         let mut left: Vec<_> = script
             .left
@@ -158,13 +158,15 @@ pub fn run_bare<C: Core<Out: Ord>>(
             .collect();
         random.shuffle(&mut left);
         random.shuffle(&mut right);
-        core.right(epoch, &mut right, &mut updates);
-        core.left(epoch, &mut left, &mut updates);
+        core.right(epoch, &mut right, &mut given);
+        core.left(epoch, &mut left, &mut given);
         for (_, side, watermark) in script.watermarks.iter().filter(|(at, _, _)| *at == epoch) {
             core.watermark(*side, *watermark);
             marks.insert(*side, *watermark);
         }
-        core.finish(epoch, &mut updates);
+        core.finish(epoch, &mut given);
+        assert_net(&given);
+        updates.append(&mut given);
         let restart = random.percent(30);
         if restart || epoch + 1 == script.epochs || random.percent(30) {
             let mut rows = Vec::new();
@@ -184,13 +186,21 @@ pub fn run_bare<C: Core<Out: Ord>>(
             for (side, watermark) in &marks {
                 core.watermark(*side, *watermark);
             }
-            let found = updates.len();
-            core.finish(epoch, &mut updates);
-            assert_eq!(updates.len(), found, "a restart alone gives nothing");
+            core.finish(epoch, &mut given);
+            assert!(given.is_empty(), "a restart alone gives nothing");
         }
     }
     consolidate_updates(&mut updates);
     (updates, state.len())
+}
+
+/// Within an epoch only the net is given: messages are made of it, and no message can be unsent.
+fn assert_net<D: Ord + Clone>(given: &Batch<D>) {
+    let volume = |updates: &Batch<D>| updates.iter().map(|(_, _, diff)| diff.abs()).sum::<i64>();
+    let mut net = given.clone();
+    consolidate_updates(&mut net);
+    assert_eq!(volume(&net), volume(given), "updates that cancel each other");
+    assert!(given.iter().all(|(_, _, diff)| *diff != 0), "updates of nothing");
 }
 
 /// Runs differential's own operators on two collections, and gives the consolidated result.
