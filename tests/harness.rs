@@ -1,6 +1,6 @@
 //! What every case starts from: an empty directory of its own, and the real program run in it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,9 +17,11 @@ impl Directory {
         Directory(path)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// A file's content.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        let path = self.0.join(name);
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// Writes a file, and the directories above it.
