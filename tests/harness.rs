@@ -1,5 +1,6 @@
 //! What every case starts from: an empty directory of its own, and the real program run in it.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +47,23 @@ impl Directory {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
+    }
+
+    /// Runs `tidegate` here with its results and its logs going to these files; gives the exit code.
+    pub fn tidegate_into(&self, arguments: &[&str], stdout: &str, stderr: &str) -> Option<i32> {
+        let open = |path: &str| {
+            File::options()
+                .write(true)
+                .open(path)
+                .expect("a file to write to")
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .stdout(open(stdout))
+            .stderr(open(stderr));
+        command.status().expect("the program starts").code()
     }
 
     /// Runs `tidegate` here.

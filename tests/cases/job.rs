@@ -418,3 +418,22 @@ fn a_generated_day_comes_with_a_job_that_is_right() {
     let errors = directory.tidegate(&generate).failed(2);
     assert!(errors.contains("day: not empty"), "{errors}");
 }
+
+#[test]
+fn only_results_that_cannot_be_written_are_a_failure() {
+    let directory = Directory::new();
+    let generate = |out| ["generate", "--accounts", "20", "--log", "trace", "--out", out];
+    assert_eq!(
+        directory.tidegate_into(&generate("a"), "/dev/null", "/dev/full"),
+        Some(0),
+        "logs are not results"
+    );
+    assert_eq!(
+        directory.tidegate_into(&generate("b"), "/dev/full", "/dev/null"),
+        Some(7)
+    );
+    assert_eq!(
+        directory.tidegate_into(&["check", "nowhere"], "/dev/null", "/dev/full"),
+        Some(3)
+    );
+}
