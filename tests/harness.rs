@@ -1,6 +1,7 @@
 //! What every case starts from: an empty directory of its own, and the real program run in it.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,9 +18,11 @@ impl Directory {
         Directory(path)
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// A file's content.
+    #[track_caller]
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        let path = self.0.join(name);
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// Writes a file, and the directories above it.
@@ -44,6 +47,23 @@ impl Directory {
             stdout: text(output.stdout),
             stderr: text(output.stderr),
         }
+    }
+
+    /// Runs `tidegate` here with its results and its logs going to these files; gives the exit code.
+    pub fn tidegate_into(&self, arguments: &[&str], stdout: &str, stderr: &str) -> Option<i32> {
+        let open = |path: &str| {
+            File::options()
+                .write(true)
+                .open(path)
+                .expect("a file to write to")
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command
+            .args(arguments)
+            .current_dir(&self.0)
+            .stdout(open(stdout))
+            .stderr(open(stderr));
+        command.status().expect("the program starts").code()
     }
 
     /// Runs `tidegate` here.

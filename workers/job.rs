@@ -97,9 +97,15 @@ pub struct Input {
     pub max_record_bytes: usize,
 }
 
+/// Whether push messages are resolved to devices.
+pub fn has_devices(inputs: &[Input]) -> bool {
+    inputs.iter().any(|input| input.spec.name == DEVICES.name)
+}
+
 impl Input {
     /// What the pattern matches now: a followed input may have more files than when the job was read.
     /// The error says what is wrong with it.
+    #[allow(dead_code, reason = "for runs that follow growing inputs")]
     pub fn matching(&self) -> std::result::Result<Vec<InputFile>, String> {
         files::matching(&self.directory, &self.pattern)
     }
@@ -138,11 +144,6 @@ impl Job {
             Some(message) => Err(Error::new(Kind::Configuration, message)),
             None => Ok(job),
         }
-    }
-
-    /// Whether the job resolves push messages to devices.
-    pub fn has_devices(&self) -> bool {
-        self.inputs.iter().any(|input| input.spec.name == DEVICES.name)
     }
 
     /// The settings of the chosen dataflows, as the job file writes them: key and value.

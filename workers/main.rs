@@ -51,7 +51,8 @@ fn start_logging(arguments: &Arguments) {
     let is_terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_max_level(arguments.level());
+        .with_max_level(arguments.level())
+        .log_internal_errors(false); // it would panic where standard error is closed or full
     match arguments.log_format {
         LogFormat::Text => lines.with_target(false).with_ansi(is_terminal).init(),
         LogFormat::Json => lines.json().init(),

@@ -140,7 +140,7 @@ fn unknown_keys_come_with_a_suggestion() {
         "\"event_count\"",
         &[
             "2: dataflows: `event_count` is none of alerts, tumbling_aggregates, enriched_orders, \
-             risk_pattern,            event_counts (did you mean `event_counts`?)",
+             risk_pattern, event_counts (did you mean `event_counts`?)",
         ],
     );
 }
@@ -403,7 +403,37 @@ fn a_generated_day_comes_with_a_job_that_is_right() {
     assert_eq!(json["dataflows"].as_array().map(Vec::len), Some(5));
     assert_eq!(json["inputs"][0]["partitions"].as_array().map(Vec::len), Some(3));
     assert_eq!(json["outputs"].as_array().map(Vec::len), Some(10));
+    // Equal seeds, equal bytes.
+    directory
+        .tidegate(&[&generate[..6], &["again", "--partitions", "3"]].concat())
+        .succeeded();
+    for name in ["job.toml", "entries-2.jsonl", "settings-1.jsonl"] {
+        assert_eq!(
+            directory.read(&format!("day/{name}")),
+            directory.read(&format!("again/{name}")),
+            "{name}"
+        );
+    }
     // Never into a directory that holds anything: old partitions would be read as the new day's.
     let errors = directory.tidegate(&generate).failed(2);
     assert!(errors.contains("day: not empty"), "{errors}");
+}
+
+#[test]
+fn only_results_that_cannot_be_written_are_a_failure() {
+    let directory = Directory::new();
+    let generate = |out| ["generate", "--accounts", "20", "--log", "trace", "--out", out];
+    assert_eq!(
+        directory.tidegate_into(&generate("a"), "/dev/null", "/dev/full"),
+        Some(0),
+        "logs are not results"
+    );
+    assert_eq!(
+        directory.tidegate_into(&generate("b"), "/dev/full", "/dev/null"),
+        Some(7)
+    );
+    assert_eq!(
+        directory.tidegate_into(&["check", "nowhere"], "/dev/null", "/dev/full"),
+        Some(3)
+    );
 }

@@ -5,13 +5,13 @@
 //! be right about it.
 
 use super::table::{Located, Table, nearest, suggestion};
-use super::{Format, Input, Job, Output, State, files};
+use super::{Format, Input, Job, Output, State, files, has_devices};
 use std::path::{Path, PathBuf};
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
 use tidegate::time::{EVENT_TIMES, Millis};
 use tidegate_dataflows::catalogue::{
-    DEAD_LETTERS, DEFAULTS, DEVICE_PUSH, DEVICES, Dataflow, EnrichedOrdersConfig, InputSpec, OutputSpec,
-    PatternEmit, RiskPatternConfig, Settings, TumblingAggregatesConfig, WindowEmit,
+    DEAD_LETTERS, DEFAULTS, DEVICE_PUSH, Dataflow, EnrichedOrdersConfig, InputSpec, OutputSpec, PatternEmit,
+    RiskPatternConfig, Settings, TumblingAggregatesConfig, WindowEmit,
 };
 
 /// Default of `[epoch] interval_ms`.
@@ -252,7 +252,7 @@ fn outputs(
     shards: u32,
 ) -> Vec<Output> {
     let mut sections = root.required_table("outputs");
-    let has_devices = inputs.iter().any(|input| input.spec.name == DEVICES.name);
+    let has_devices = has_devices(inputs);
     let mut wanted: Vec<(Option<Dataflow>, OutputSpec)> = Vec::new();
     for dataflow in dataflows {
         wanted.extend(

@@ -48,15 +48,13 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// Notes that `key`, which stands at byte `at`, is wrong.
+    /// Notes that `key`, which stands at byte `at`, is wrong. A finding stays on one line, whatever it
+    /// quotes.
     pub fn add(&self, at: usize, key: &str, what: impl Display) {
-        let line = 1 + self.text.as_bytes()[..at.min(self.text.len())]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count();
-        self.lines
-            .borrow_mut()
-            .push((line, format!("{}:{line}: {key}: {what}", self.file)));
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        let finding = format!("{}:{line}: {key}: {what}", self.file).replace('\n', "\\n");
+        self.lines.borrow_mut().push((line, finding));
     }
 
     /// One line per finding, in the order of the file; none if all is well.

@@ -64,7 +64,10 @@ fn a_job_has_every_default_and_the_order_of_the_catalogue() {
     assert_eq!(outputs, ["aggregates", "enriched", "dead_letters"]);
     assert_eq!(job.outputs[2].dataflow, None);
     assert_eq!(job.settings, DEFAULTS);
-    assert_eq!((job.shards, job.append, job.has_devices()), (1, false, false));
+    assert_eq!(
+        (job.shards, job.append, has_devices(&job.inputs)),
+        (1, false, false)
+    );
     assert_eq!(
         (
             job.epoch_interval_ms,
@@ -184,7 +187,7 @@ fn devices_and_device_push_come_together() {
         let text = format!("{base}{required}{outputs}{extra}");
         inputs
             .decide(&text)
-            .map(|job| job.has_devices())
+            .map(|job| has_devices(&job.inputs))
             .map_err(|error| error.message)
     };
     assert_eq!(findings(""), Ok(false));
@@ -214,5 +217,26 @@ fn variables_that_are_not_closed_or_not_set_are_refused() {
     assert_eq!(
         error("${OUT}/${NO}/${NE}"),
         format!("{}\n{}", unset("NO"), unset("NE"))
+    );
+}
+
+#[test]
+fn no_text_makes_it_panic() {
+    let inputs = Inputs::new();
+    // Every prefix of a right file, every line of it alone, and every byte of it replaced by what TOML cares
+    // about.
+    for at in 0..TEXT.len() {
+        let _ = inputs.decide(&TEXT[..at]);
+        for odd in ["\"", "[", "]", "=", ".", "\n", "${", "0", "\u{e9}"] {
+            let _ = inputs.decide(&format!("{}{odd}{}", &TEXT[..at], &TEXT[at + 1..]));
+        }
+    }
+    let quoted = inputs
+        .decide(&TEXT.replace("name = \"orders\"", "\"na\\nme\" = \"a\""))
+        .expect_err("a wrong job")
+        .message;
+    assert!(
+        quoted.lines().all(|line| line.starts_with("job.toml:")),
+        "{quoted}"
     );
 }
