@@ -3,7 +3,7 @@
 use crate::arguments::DemoArguments;
 use crate::generate::{day, write_day};
 use crate::job::Job;
-use crate::print::{print, print_json};
+use crate::print::print;
 use crate::run::run_job;
 use std::fs;
 use std::path::Path;

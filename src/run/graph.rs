@@ -32,6 +32,21 @@ pub struct Graph {
     pub stateful: Vec<String>,
 }
 
+/// Operators that say nothing about what is computed.
+const PLAIN: [&str; 11] = [
+    "Map",
+    "Filter",
+    "Exchange",
+    "Concatenate",
+    "FlatMap",
+    "Broadcast",
+    "Empty",
+    "OkErr",
+    "Partition",
+    "InspectBatch",
+    "Inspect",
+];
+
 /// Builds the graph; nothing is read, written or started.
 pub fn graph(plan: &Arc<Plan>, build: super::Build) -> Graph {
     let graph = Arc::new(Mutex::new(Graph::default()));
@@ -105,40 +120,13 @@ fn note(graph: &mut Graph, event: &TimelyEvent) {
 impl Graph {
     /// Without the operators that only rename, route or merge: their inputs go straight to their outputs.
     pub fn simplified(mut self) -> Graph {
-        let plain = [
-            "Map",
-            "Filter",
-            "Exchange",
-            "Concatenate",
-            "Concat",
-            "FlatMap",
-            "Broadcast",
-            "Input",
-            "ResultsIn",
-        ];
-        let passes: Vec<usize> = self
-            .nodes
-            .iter()
-            .filter(|node| plain.contains(&node.name.as_str()))
-            .map(|node| node.id)
-            .filter(|id| self.edges.iter().any(|(_, to)| to == id))
-            .collect();
-        for id in passes {
-            let from: Vec<usize> = self
-                .edges
-                .iter()
-                .filter(|(_, to)| *to == id)
-                .map(|(from, _)| *from)
-                .collect();
-            let to: Vec<usize> = self
-                .edges
-                .iter()
-                .filter(|(from, _)| *from == id)
-                .map(|(_, to)| *to)
-                .collect();
+        let is_plain = |node: &&Node| PLAIN.contains(&node.name.as_str());
+        let plain: Vec<usize> = self.nodes.iter().filter(is_plain).map(|node| node.id).collect();
+        for id in plain {
+            let from: Vec<usize> = self.edges.iter().filter(|(_, to)| *to == id).map(|(from, _)| *from).collect();
+            let to: Vec<usize> = self.edges.iter().filter(|(from, _)| *from == id).map(|(_, to)| *to).collect();
             self.edges.retain(|(from, to)| *from != id && *to != id);
-            self.edges
-                .extend(from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))));
+            self.edges.extend(from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))));
             self.nodes.retain(|node| node.id != id);
         }
         self
