@@ -87,7 +87,10 @@ impl Job {
     pub fn new(dataflows: &[&str], inputs: Vec<(&str, Input)>) -> Job {
         Job {
             dataflows: dataflows.iter().map(ToString::to_string).collect(),
-            inputs: inputs.into_iter().map(|(name, input)| (name.to_string(), input)).collect(),
+            inputs: inputs
+                .into_iter()
+                .map(|(name, input)| (name.to_string(), input))
+                .collect(),
             settings: BTreeMap::new(),
             replay_tick_ms: 1_000,
             from: BTreeMap::new(),
@@ -99,14 +102,21 @@ impl Job {
     }
 
     fn log(&self, input: &str) -> Option<Log> {
-        let consumed =
-            |partition: usize| self.from.get(&(input.to_string(), partition)).copied().unwrap_or_default();
+        let consumed = |partition: usize| {
+            self.from
+                .get(&(input.to_string(), partition))
+                .copied()
+                .unwrap_or_default()
+        };
         let is_first = self.from.is_empty();
-        self.inputs.get(input).map(|found| log::read(input, found, self.replay_tick_ms, is_first, consumed))
+        self.inputs
+            .get(input)
+            .map(|found| log::read(input, found, self.replay_tick_ms, is_first, consumed))
     }
 
     fn required_log(&self, input: &str) -> Log {
-        self.log(input).unwrap_or_else(|| panic!("the job lacks the input `{input}`"))
+        self.log(input)
+            .unwrap_or_else(|| panic!("the job lacks the input `{input}`"))
     }
 }
 
@@ -126,7 +136,12 @@ impl Input {
 pub fn expected(job: &Job) -> Expected {
     let mut outputs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut dead_letters = Vec::new();
-    for input in job.dataflows.iter().flat_map(|dataflow| inputs_of(dataflow)).collect::<std::collections::BTreeSet<_>>() {
+    for input in job
+        .dataflows
+        .iter()
+        .flat_map(|dataflow| inputs_of(dataflow))
+        .collect::<std::collections::BTreeSet<_>>()
+    {
         dead_letters.extend(job.log(input).into_iter().flat_map(|log| log.dead_letters));
     }
     for dataflow in &job.dataflows {
@@ -134,14 +149,20 @@ pub fn expected(job: &Job) -> Expected {
         let (results, late) = match dataflow.as_str() {
             "alerts" => (alerts::results(job), Vec::new()),
             "tumbling_aggregates" => tumbling_aggregates::results(&job.required_log("orders"), &settings),
-            "enriched_orders" => {
-                enriched_orders::results(&job.required_log("orders"), &job.required_log("payments"), &settings)
-            }
+            "enriched_orders" => enriched_orders::results(
+                &job.required_log("orders"),
+                &job.required_log("payments"),
+                &settings,
+            ),
             "risk_pattern" => risk_pattern::results(&job.required_log("transactions"), &settings),
             "event_counts" => (event_counts::results(&job.required_log("events")), Vec::new()),
             other => panic!("no dataflow `{other}`"),
         };
-        outputs.extend(results.into_iter().map(|(output, rows)| (output.to_string(), rows)));
+        outputs.extend(
+            results
+                .into_iter()
+                .map(|(output, rows)| (output.to_string(), rows)),
+        );
         dead_letters.extend(late);
     }
     dead_letters.sort_by_key(compare::dead_letter_order);

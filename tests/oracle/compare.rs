@@ -13,7 +13,7 @@
 //! - RAISED and WITHDRAWN alternate per pair of transactions; where equal pairs exist in the end (ids repeat), as
 //!   many may stand raised at once.
 
-use super::{Emit, Expected, Job, json};
+use super::{Emit, Expected, Job, alerts, json};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -23,7 +23,10 @@ const SHOWN_CHARACTERS: usize = 400;
 
 /// Everything that can be said of one output file of a finite run; the error says what differs.
 pub fn check(job: &Job, expected: &Expected, output: &str, actual_file: &str) -> Result<(), String> {
-    let rows = expected.outputs.get(output).ok_or(format!("the job has no output `{output}`"))?;
+    let rows = expected
+        .outputs
+        .get(output)
+        .ok_or(format!("the job has no output `{output}`"))?;
     let settled = settle(job, output, read_rows(actual_file)?)?;
     compare_rows(rows, &settled).map_err(|difference| format!("{output}: {difference}"))?;
     check_order(job, expected, output, actual_file)
@@ -51,18 +54,24 @@ pub fn check_order(job: &Job, expected: &Expected, output: &str, actual_file: &s
     let key = |row: &Value| row["key"].to_string();
     let field = |name: &'static str| move |row: &Value| row["value"][name].as_i64();
     let ordered = match output {
-        "email" | "sms" | "push" | "device_push" => entries_rise(job, &rows),
-        "aggregates" if emit("tumbling_aggregates") == Emit::Changes => {
-            rise(&rows, |row| format!("{} {}", row["key"], row["value"]["window_start"]), field("count"), 1)
-        }
+        "email" | "sms" | "push" | "device_push" => entries_rise(job, output, &rows),
+        "aggregates" if emit("tumbling_aggregates") == Emit::Changes => rise(
+            &rows,
+            |row| format!("{} {}", row["key"], row["value"]["window_start"]),
+            field("count"),
+            1,
+        ),
         "aggregates" => rise(&rows, key, field("window_start"), 1),
         "counts" => rise(&rows, key, field("count"), 1),
         "risk_alerts" if emit("risk_pattern") == Emit::Eager => alternate(&expected.outputs[output], &rows),
         "risk_alerts" => same_sequence(&expected.outputs[output], &rows),
         "risk_timeouts" => rise(&rows, key, field("expired_at"), 0),
-        "dead_letters" => {
-            rise(&rows, |row| format!("{} {}", row["value"]["input"], row["value"]["partition"]), field("offset"), 0)
-        }
+        "dead_letters" => rise(
+            &rows,
+            |row| format!("{} {}", row["value"]["input"], row["value"]["partition"]),
+            field("offset"),
+            0,
+        ),
         "enriched" => Ok(()),
         other => Err(format!("no dataflow has an output `{other}`")),
     };
@@ -73,7 +82,12 @@ pub fn check_order(job: &Job, expected: &Expected, output: &str, actual_file: &s
 pub fn dead_letter_order(row: &Value) -> (String, Option<u64>, Option<u64>, String) {
     let value = &row["value"];
     let text = |field: &str| value[field].as_str().unwrap_or_default().to_string();
-    (text("input"), value["partition"].as_u64(), value["offset"].as_u64(), text("dataflow"))
+    (
+        text("input"),
+        value["partition"].as_u64(),
+        value["offset"].as_u64(),
+        text("dataflow"),
+    )
 }
 
 /// The rows in the form in which the oracle knows them, whatever epochs they were emitted in.
@@ -87,7 +101,9 @@ fn settle(job: &Job, output: &str, rows: Vec<Value>) -> Result<Vec<Value>, Strin
 }
 
 fn last_rows(rows: Vec<Value>) -> Vec<Value> {
-    let last = rows.into_iter().map(|row| (format!("{} {}", row["key"], row["value"]["window_start"]), row));
+    let last = rows
+        .into_iter()
+        .map(|row| (format!("{} {}", row["key"], row["value"]["window_start"]), row));
     last.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
@@ -99,7 +115,8 @@ fn net(rows: Vec<Value>) -> Result<Vec<Value>, String> {
     }
     let mut finals = Vec::new();
     for (text, (row, count)) in standing {
-        let count = usize::try_from(count).map_err(|_| format!("withdrawn more often than raised: {text:.400}"))?;
+        let count =
+            usize::try_from(count).map_err(|_| format!("withdrawn more often than raised: {text:.400}"))?;
         finals.extend(std::iter::repeat_n(row, count));
     }
     Ok(finals)
@@ -110,7 +127,11 @@ fn pair_and_change(row: &Value) -> Result<(Value, i64), String> {
     let change = match row["value"]["status"].as_str() {
         Some("RAISED") => 1,
         Some("WITHDRAWN") => -1,
-        other => return Err(format!("a status of emit = \"eager\" is RAISED or WITHDRAWN, not {other:?}")),
+        other => {
+            return Err(format!(
+                "a status of emit = \"eager\" is RAISED or WITHDRAWN, not {other:?}"
+            ));
+        }
     };
     let mut pair = row.clone();
     pair["value"]["status"] = "FINAL".into();
@@ -163,27 +184,39 @@ fn rise(
     Ok(())
 }
 
-/// Whether messages follow their entries' offsets within (account, partition).
-fn entries_rise(job: &Job, rows: &[Value]) -> Result<(), String> {
-    let log = job.required_log("entries");
-    let mut origins: BTreeMap<(&str, &str), Vec<(usize, usize)>> = BTreeMap::new();
-    for entry in log.records.iter().filter(|entry| !entry.earlier) {
-        let places = origins.entry((&entry.key, entry.text("entry_id"))).or_default();
-        places.push((entry.partition, entry.offset));
+/// Whether messages follow their entries' offsets within (account, partition). Rows that no entry gives are for
+/// [`compare`] to find.
+fn entries_rise(job: &Job, output: &str, rows: &[Value]) -> Result<(), String> {
+    let mut origins: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+    for alert in alerts::alerts(job)
+        .into_iter()
+        .filter(|alert| alert.output == output)
+    {
+        origins
+            .entry(canonical(&alert.row))
+            .or_default()
+            .push(alert.origin);
     }
-    let mut reached: BTreeMap<(&str, usize), usize> = BTreeMap::new();
+    // Of equal rows from two partitions none says which partition it came from.
+    origins.retain(|_, of_equal_rows| of_equal_rows.iter().all(|origin| origin.0 == of_equal_rows[0].0));
+    for of_equal_rows in origins.values_mut() {
+        of_equal_rows.sort_by(|one, other| other.cmp(one)); // the least one is taken first, from the end
+    }
+    let mut reached: BTreeMap<(String, usize), usize> = BTreeMap::new();
     for row in rows {
-        let text = |field: &str| row["value"][field].as_str().unwrap_or_default();
-        let (account, entry) = (text("account_id"), text("entry_id"));
-        let places = origins.get(&(account, entry)).ok_or(format!("no entry {entry} of account {account}"))?;
-        let (partition, _) = places[0];
-        if places.iter().any(|(other, _)| *other != partition) {
-            continue; // equal entry ids in two partitions: the row does not say which it came from
+        let Some(left) = origins.get_mut(&canonical(row)) else {
+            continue;
+        };
+        let (partition, offset) = left.pop().ok_or(format!("no further entry gives {row:.400}"))?;
+        let account = row["value"]["account_id"].to_string();
+        let last = reached
+            .insert((account.clone(), partition), offset)
+            .unwrap_or_default();
+        if offset < last {
+            return Err(format!(
+                "{account}: the entry at {offset} comes after the one at {last}: {row:.400}"
+            ));
         }
-        let last = reached.entry((account, partition)).or_default();
-        // Of equal entry ids the first one still possible leaves the most room for what follows.
-        let next = places.iter().map(|(_, offset)| *offset).find(|offset| offset >= last);
-        *last = next.ok_or(format!("account {account}: entry {entry} comes after a later entry"))?;
     }
     Ok(())
 }
@@ -193,7 +226,10 @@ fn same_sequence(expected: &[Value], rows: &[Value]) -> Result<(), String> {
     let by_key = |rows: &[Value]| {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for row in rows {
-            found.entry(row["key"].to_string()).or_default().push(canonical(row));
+            found
+                .entry(row["key"].to_string())
+                .or_default()
+                .push(canonical(row));
         }
         found
     };
@@ -201,9 +237,17 @@ fn same_sequence(expected: &[Value], rows: &[Value]) -> Result<(), String> {
     match expected.iter().find(|(key, rows)| found.get(*key) != Some(rows)) {
         Some((key, rows)) => {
             let found = found.get(key).map(Vec::as_slice).unwrap_or_default();
-            let at = rows.iter().zip(found).take_while(|(expected, found)| expected == found).count();
+            let at = rows
+                .iter()
+                .zip(found)
+                .take_while(|(expected, found)| expected == found)
+                .count();
             let show = |rows: &[String]| rows.get(at).map_or("nothing".into(), |row| format!("{row:.400}"));
-            Err(format!("{key}: row {at} should be {}\n  but is {}", show(rows), show(found)))
+            Err(format!(
+                "{key}: row {at} should be {}\n  but is {}",
+                show(rows),
+                show(found)
+            ))
         }
         None => Ok(()),
     }
@@ -236,7 +280,12 @@ fn read_rows(actual_file: &str) -> Result<Vec<Value>, String> {
     }
     let read = |line: &str| -> Result<Value, String> {
         let row = value(json::whole(line).ok_or("does not parse")?)?;
-        let names: Vec<&str> = row.as_object().ok_or("not an object")?.keys().map(String::as_str).collect();
+        let names: Vec<&str> = row
+            .as_object()
+            .ok_or("not an object")?
+            .keys()
+            .map(String::as_str)
+            .collect();
         let is_message = names.len() == 2 && names.contains(&"key") && names.contains(&"value");
         let is_dead_letter = row["value"].get("reason").is_some();
         match (is_message, is_dead_letter, &row["value"]["error"]) {
@@ -246,7 +295,9 @@ fn read_rows(actual_file: &str) -> Result<Vec<Value>, String> {
         }
     };
     let lines = actual_file.lines().enumerate();
-    lines.map(|(index, line)| read(line).map_err(|error| format!("line {}: {error}: {line:.400}", index + 1))).collect()
+    lines
+        .map(|(index, line)| read(line).map_err(|error| format!("line {}: {error}: {line:.400}", index + 1)))
+        .collect()
 }
 
 /// A well-formed value as a tree, refused where a member is given twice.
@@ -281,10 +332,291 @@ fn canonical(row: &Value) -> String {
 fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
-            let members: BTreeMap<&String, &Value> = members.iter().filter(|(_, value)| !value.is_null()).collect();
-            members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect()
+            let members: BTreeMap<&String, &Value> =
+                members.iter().filter(|(_, value)| !value.is_null()).collect();
+            members
+                .into_iter()
+                .map(|(name, value)| (name.clone(), sorted(value)))
+                .collect()
         }
         Value::Array(elements) => elements.iter().map(sorted).collect(),
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cases::{authorization, entry, partitions, setting, transaction};
+    use super::super::{Emit, Expected, Input, Job, Settings, expected};
+    use super::{check, check_order, compare, last_row_per_key, net_of_eager};
+    use serde_json::{Value, json};
+
+    fn file(rows: &[Value]) -> String {
+        rows.iter().map(|row| format!("{row}\n")).collect()
+    }
+
+    /// A job of one dataflow without input, for orders that need none.
+    fn job(dataflow: &str, emit: Emit) -> Job {
+        let mut job = Job::new(&[dataflow], vec![]);
+        job.settings.insert(
+            dataflow.into(),
+            Settings {
+                emit,
+                ..Settings::default()
+            },
+        );
+        job
+    }
+
+    fn is_ordered(job: &Job, output: &str, finals: &[Value], actual: &[Value]) -> bool {
+        let expected = Expected {
+            outputs: [(output.to_string(), finals.to_vec())].into(),
+        };
+        check_order(job, &expected, output, &file(actual)).is_ok()
+    }
+
+    #[test]
+    fn equal_is_what_the_contract_calls_equal() {
+        let expected = [
+            json!({"key": "k", "value": {"a": 1, "b": [{"c": null}]}}),
+            json!({"key": null, "value": 1}),
+        ];
+        let same = "{\"value\":1,\"key\":null}\n{\"key\":\"k\",\"value\":{\"b\":[{}],\"a\":1,\"x\":null}}\n";
+        assert_eq!(compare(&expected, same), Ok(()));
+        for other in [
+            "".into(),
+            same.replace(":1,\"x\"", ":2,\"x\""),
+            same.replace(":1,\"x\"", ":1.0,\"x\""),
+            same.replace("\"k\"", "\"K\""),
+            same.replace("[{}]", "[]"),
+            format!("{same}{same}"),
+            same.replace("{\"value\":1,\"key\":null}\n", ""),
+            same.replace("{\"value\":1,\"key\":null}", "{\"value\":1}"),
+            same.replace("{\"value\":1,", "{\"value\":1,\"more\":1,"),
+            same.replace("\"x\":null", "\"a\":1"),
+            same.replace("\"key\":null}\n", "\"key\":null}"),
+            same.trim_end().into(),
+            format!("{same}\n"),
+        ] {
+            assert!(compare(&expected, &other).is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_difference_names_rows_and_counts() {
+        let expected = [json!({"key": "a", "value": 1}), json!({"key": "b", "value": 1})];
+        let difference = compare(
+            &expected,
+            "{\"key\":\"b\",\"value\":1}\n{\"key\":\"c\",\"value\":1}\n"
+                .repeat(2)
+                .as_str(),
+        );
+        let text = "2 rows expected, 4 found\n  missing 1x \"a\" 1\n  unexpected 1x \"b\" 1\n  unexpected 2x \"c\" 1";
+        assert_eq!(difference, Err(text.into()));
+    }
+
+    #[test]
+    fn the_error_of_a_dead_letter_is_any_string() {
+        let letter =
+            |error: Value| json!({"key": null, "value": {"reason": "INVALID", "offset": 1, "error": error}});
+        assert!(compare(&[letter("a".into())], &file(&[letter("b".into())])).is_ok());
+        assert!(compare(&[letter("a".into())], &file(&[letter(Value::Null)])).is_err());
+    }
+
+    #[test]
+    fn the_last_row_of_each_key_and_window_counts() {
+        let row = |key: &str, count: i64| json!({"key": key, "value": {"count": count}});
+        let rows = [row("a", 1), row("b", 1), row("a", 3)];
+        assert_eq!(last_row_per_key(&file(&rows)), Ok(vec![row("a", 3), row("b", 1)]));
+        let window =
+            |start: i64, count: i64| json!({"key": "a", "value": {"window_start": start, "count": count}});
+        let rows = [window(0, 1), window(60, 1), window(0, 2)];
+        assert_eq!(
+            last_row_per_key(&file(&rows)),
+            Ok(vec![window(0, 2), window(60, 1)])
+        );
+    }
+
+    #[test]
+    fn counts_and_windows_rise() {
+        let row = |key: &str, start: i64, count: i64| json!({"key": key, "value": {"window_start": start, "count": count, "expired_at": start}});
+        let windows = job("tumbling_aggregates", Emit::Final);
+        let changes = job("tumbling_aggregates", Emit::Changes);
+        let counts = job("event_counts", Emit::Final);
+        let timeouts = job("risk_pattern", Emit::Final);
+        for (job, output, rows, rises) in [
+            (
+                &windows,
+                "aggregates",
+                vec![row("a", 0, 1), row("b", 0, 9), row("a", 60, 1)],
+                true,
+            ),
+            (
+                &windows,
+                "aggregates",
+                vec![row("a", 60, 1), row("a", 0, 2)],
+                false,
+            ),
+            (
+                &windows,
+                "aggregates",
+                vec![row("a", 60, 1), row("a", 60, 2)],
+                false,
+            ),
+            (
+                &changes,
+                "aggregates",
+                vec![row("a", 60, 1), row("a", 0, 1), row("a", 60, 2)],
+                true,
+            ),
+            (
+                &changes,
+                "aggregates",
+                vec![row("a", 60, 2), row("a", 60, 2)],
+                false,
+            ),
+            (
+                &counts,
+                "counts",
+                vec![row("a", 0, 1), row("b", 0, 1), row("a", 0, 5)],
+                true,
+            ),
+            (&counts, "counts", vec![row("a", 0, 2), row("a", 0, 1)], false),
+            (
+                &timeouts,
+                "risk_timeouts",
+                vec![row("a", 5, 0), row("b", 1, 0), row("a", 6, 0)],
+                true,
+            ),
+            (
+                &timeouts,
+                "risk_timeouts",
+                vec![row("a", 6, 0), row("a", 5, 0)],
+                false,
+            ),
+        ] {
+            assert_eq!(is_ordered(job, output, &[], &rows), rises, "{output} {rows:?}");
+        }
+    }
+
+    #[test]
+    fn eager_rows_alternate_and_leave_the_final_ones() {
+        let row = |id: &str, status: &str| json!({"key": "u", "value": {"alert_id": id, "status": status}});
+        let [up, down, up_too] = [
+            row("a/b", "RAISED"),
+            row("a/b", "WITHDRAWN"),
+            row("b/c", "RAISED"),
+        ];
+        let finals = [row("a/b", "FINAL"), row("b/c", "FINAL")];
+        let eager = job("risk_pattern", Emit::Eager);
+        let good = [up.clone(), up_too.clone(), down.clone(), up.clone()];
+        let expected = Expected {
+            outputs: [("risk_alerts".to_string(), finals.to_vec())].into(),
+        };
+        assert_eq!(check(&eager, &expected, "risk_alerts", &file(&good)), Ok(()));
+        assert_eq!(net_of_eager(&file(&[up.clone(), down.clone()])), Ok(vec![]));
+        assert!(net_of_eager(&file(&[up.clone(), down.clone(), down.clone()])).is_err());
+        assert!(net_of_eager(&file(&finals)).is_err());
+        assert!(check(&eager, &expected, "risk_alerts", &file(&good[..3])).is_err());
+        for bad in [
+            vec![down.clone(), up.clone()],
+            vec![up.clone(), up.clone(), down.clone()],
+        ] {
+            assert!(!is_ordered(&eager, "risk_alerts", &finals, &bad), "{bad:?}");
+        }
+        let twice = [finals[0].clone(), finals[0].clone()];
+        assert!(
+            is_ordered(&eager, "risk_alerts", &twice, &[up.clone(), up]),
+            "ids may repeat"
+        );
+    }
+
+    #[test]
+    fn final_patterns_come_in_pattern_order() {
+        let text = "u a 1 9000000 X; u b 2 9000000 Y; u c 3 1 X; v a 1 9000000 X; v b 2 1 Y";
+        let input = Input::new("transactions", partitions(&[text], transaction));
+        let job = Job::new(&["risk_pattern"], vec![("transactions", input)]);
+        let expected = expected(&job);
+        let rows = &expected.outputs["risk_alerts"];
+        let [ab, bc, other] = &rows[..] else {
+            panic!("three alerts: {rows:?}")
+        };
+        let checked =
+            |order: [&Value; 3]| check(&job, &expected, "risk_alerts", &file(&order.map(Value::clone)));
+        assert_eq!(
+            (
+                checked([ab, bc, other]),
+                checked([other, ab, bc]),
+                checked([ab, other, bc])
+            ),
+            (Ok(()), Ok(()), Ok(()))
+        );
+        assert!(checked([bc, ab, other]).is_err());
+    }
+
+    #[test]
+    fn alerts_follow_the_entries_of_their_account() {
+        let entries = partitions(
+            &["A x 1 +9 0; A y 1 +9 0; A x 1 +9 0; B w 1 +9 0", "A z 1 +9 0"],
+            entry,
+        );
+        let settings = "c EMAIL=m EMAIL=n A/EUR/CREDITED_ABOVE/1/EMAIL B/EUR/CREDITED_ABOVE/1/EMAIL";
+        let inputs = vec![
+            ("entries", Input::new("entries", entries)),
+            (
+                "authorizations",
+                Input::new("authorizations", partitions(&["A c; B c"], authorization)),
+            ),
+            (
+                "settings",
+                Input::new("settings", partitions(&[settings], setting)),
+            ),
+        ];
+        let job = Job::new(&["alerts"], inputs);
+        let expected = expected(&job);
+        let rows_of = |entry: &str| {
+            let rows = expected.outputs["email"]
+                .iter()
+                .filter(|row| row["value"]["entry_id"] == entry);
+            rows.cloned().collect::<Vec<_>>()
+        };
+        let [x, y, z, w] = ["x", "y", "z", "w"].map(rows_of);
+        let (first, last) = (&x[..2], &x[2..]);
+        let checked = |parts: [&[Value]; 5]| check(&job, &expected, "email", &file(&parts.concat()));
+        assert_eq!(checked([first, &y, last, &w, &z]), Ok(()));
+        assert_eq!(
+            checked([&w, &z, first, &y, last]),
+            Ok(()),
+            "another account, another partition"
+        );
+        assert!(
+            checked([first, last, &y, &w, &z]).is_err(),
+            "y is before the second x"
+        );
+        assert!(
+            checked([&y, first, last, &w, &z]).is_err(),
+            "and behind the first"
+        );
+    }
+
+    #[test]
+    fn dead_letters_rise_within_their_partition() {
+        let row = |partition: u64, offset: u64| {
+            let value = json!({"input": "events", "partition": partition, "offset": offset, "reason": "LATE", "error": ""});
+            json!({"key": null, "value": value})
+        };
+        let job = job("event_counts", Emit::Final);
+        assert!(is_ordered(
+            &job,
+            "dead_letters",
+            &[],
+            &[row(0, 5), row(1, 0), row(0, 5), row(0, 9)]
+        ));
+        assert!(!is_ordered(
+            &job,
+            "dead_letters",
+            &[],
+            &[row(0, 5), row(1, 0), row(0, 4)]
+        ));
     }
 }

@@ -36,7 +36,11 @@ fn in_time<'a>(log: &'a Log, slack: i128, late: &mut Vec<Value>) -> Vec<&'a Reco
         .iter()
         .filter(|record| !record.earlier)
         .partition(|record| record.is_late(i128::from(record.time) + slack));
-    late.extend(too_late.into_iter().map(|record| log::late("enriched_orders", &log.input, record)));
+    late.extend(
+        too_late
+            .into_iter()
+            .map(|record| log::late("enriched_orders", &log.input, record)),
+    );
     in_time
 }
 
@@ -46,12 +50,21 @@ mod tests {
     use super::super::{Emit, Settings};
     use serde_json::Value;
 
-    const DEFAULTS: Settings =
-        Settings { size_ms: None, grace_ms: None, within_ms: None, limit: None, emit: Emit::Final };
+    const DEFAULTS: Settings = Settings {
+        size_ms: None,
+        grace_ms: None,
+        within_ms: None,
+        limit: None,
+        emit: Emit::Final,
+    };
     /// Pairs at most 30 ms apart; a record is late 40 ms behind its watermark.
     const TABLE: Table = Table {
         dataflow: "enriched_orders",
-        settings: Settings { within_ms: Some(30), grace_ms: Some(10), ..DEFAULTS },
+        settings: Settings {
+            within_ms: Some(30),
+            grace_ms: Some(10),
+            ..DEFAULTS
+        },
         inputs: &[("orders", order), ("payments", payment)],
         adapt: |_| {},
         show,
@@ -59,8 +72,11 @@ mod tests {
 
     /// `key o<placed_at>+p<paid_at>`.
     fn show(row: &Value) -> String {
-        let [order, payment] = [&row["value"]["order"]["order_id"], &row["value"]["payment"]["payment_id"]]
-            .map(|id| id.as_str().expect("an id"));
+        let [order, payment] = [
+            &row["value"]["order"]["order_id"],
+            &row["value"]["payment"]["payment_id"],
+        ]
+        .map(|id| id.as_str().expect("an id"));
         format!("{} {order}+{payment}", row["key"].as_str().expect("a key"))
     }
 
@@ -97,7 +113,10 @@ mod tests {
 
     #[test]
     fn the_defaults_are_thirty_and_ten_seconds() {
-        let table = Table { settings: DEFAULTS, ..TABLE };
+        let table = Table {
+            settings: DEFAULTS,
+            ..TABLE
+        };
         table.check(&[Case {
             story: "30 000 apart; late 40 000 behind",
             inputs: &[&["A 40000 1; A 1 1; A 40001 1; A 1 1"], &["A 30001 1; A 30002 1"]],
@@ -108,8 +127,16 @@ mod tests {
 
     #[test]
     fn a_pair_shows_both_records_whole() {
-        let case = Case { story: "", inputs: &[&["A 1 5"], &["A 2 6"]], rows: "", dead: "" };
-        let rows = super::super::expected(&TABLE.job(&case)).outputs.remove("enriched").expect("enriched");
+        let case = Case {
+            story: "",
+            inputs: &[&["A 1 5"], &["A 2 6"]],
+            rows: "",
+            dead: "",
+        };
+        let rows = super::super::expected(&TABLE.job(&case))
+            .outputs
+            .remove("enriched")
+            .expect("enriched");
         let expected = r#"[{"key":"A","value":{"order":{"amount":5,"currency":"EUR","order_id":"o1","placed_at":1},
             "payment":{"amount":6,"currency":"EUR","paid_at":2,"payment_id":"p2"}}}]"#;
         assert_eq!(rows, serde_json::from_str::<Vec<Value>>(expected).expect("rows"));
@@ -117,10 +144,20 @@ mod tests {
 
     #[test]
     fn what_is_appended_after_the_end_is_late() {
-        let case = Case { story: "", inputs: &[&["A 1 1; A 2 2"], &["A 1 1"]], rows: "", dead: "" };
+        let case = Case {
+            story: "",
+            inputs: &[&["A 1 1; A 2 2"], &["A 1 1"]],
+            rows: "",
+            dead: "",
+        };
         let mut job = TABLE.job(&case);
-        job.from.insert(("orders".into(), 0), order(&["A", "1", "1"]).len() + 1);
-        job.from.insert(("payments".into(), 0), payment(&["A", "1", "1"]).len() + 1);
-        assert_eq!(results(&job, show), (String::new(), format!("LATE A@2 for {}", i64::MAX)));
+        job.from
+            .insert(("orders".into(), 0), order(&["A", "1", "1"]).len() + 1);
+        job.from
+            .insert(("payments".into(), 0), payment(&["A", "1", "1"]).len() + 1);
+        assert_eq!(
+            results(&job, show),
+            (String::new(), format!("LATE A@2 for {}", i64::MAX))
+        );
     }
 }

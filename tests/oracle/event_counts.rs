@@ -14,7 +14,12 @@ pub fn results(events: &Log) -> Results {
         *changed |= !event.earlier;
     }
     let changed = counts.into_iter().filter(|(_, (_, changed))| *changed);
-    vec![("counts", changed.map(|(key, (count, _))| json!({"key": key, "value": {"count": count}})).collect())]
+    vec![(
+        "counts",
+        changed
+            .map(|(key, (count, _))| json!({"key": key, "value": {"count": count}}))
+            .collect(),
+    )]
 }
 
 #[cfg(test)]
@@ -24,12 +29,22 @@ mod tests {
     use serde_json::Value;
 
     fn show(row: &Value) -> String {
-        format!("{}={}", row["key"].as_str().expect("a key"), row["value"]["count"])
+        format!(
+            "{}={}",
+            row["key"].as_str().expect("a key"),
+            row["value"]["count"]
+        )
     }
 
     fn table(adapt: fn(&mut Input)) -> Table {
         let settings = Settings::default();
-        Table { dataflow: "event_counts", settings, inputs: &[("events", event)], adapt, show }
+        Table {
+            dataflow: "event_counts",
+            settings,
+            inputs: &[("events", event)],
+            adapt,
+            show,
+        }
     }
 
     #[rustfmt::skip]
@@ -52,15 +67,26 @@ mod tests {
 
     #[test]
     fn a_jump_ahead_is_not_counted() {
-        let case = Case { story: "11 ahead", inputs: &[&["a 0; a 11; a 10; a 20"]], rows: "a=3", dead: "INVALID a" };
+        let case = Case {
+            story: "11 ahead",
+            inputs: &[&["a 0; a 11; a 10; a 20"]],
+            rows: "a=3",
+            dead: "INVALID a",
+        };
         table(|input| input.max_jump_ms = Some(10)).check(&[case]);
     }
 
     #[test]
     fn a_later_run_counts_on_and_tells_only_what_changed() {
-        let case = Case { story: "", inputs: &[&["a 1; b 1; a 2; c 3"]], rows: "", dead: "" };
+        let case = Case {
+            story: "",
+            inputs: &[&["a 1; b 1; a 2; c 3"]],
+            rows: "",
+            dead: "",
+        };
         let mut job = table(|_| {}).job(&case);
-        job.from.insert(("events".into(), 0), 2 * (event(&["a", "1"]).len() + 1));
+        job.from
+            .insert(("events".into(), 0), 2 * (event(&["a", "1"]).len() + 1));
         assert_eq!(results(&job, show), ("a=2; c=1".into(), String::new()));
     }
 }

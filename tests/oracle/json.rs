@@ -49,13 +49,21 @@ pub fn elements(array: &str) -> Option<Vec<&str>> {
 
 /// The text of a well-formed string; else nothing.
 pub fn string(span: &str) -> Option<String> {
-    if span.starts_with('"') { serde_json::from_str(span).ok() } else { None }
+    if span.starts_with('"') {
+        serde_json::from_str(span).ok()
+    } else {
+        None
+    }
 }
 
 /// A 64-bit integer that is written as one. `-0` is: it has neither fraction nor exponent.
 pub fn integer(span: &str) -> Option<i64> {
     let digits = span.strip_prefix('-').unwrap_or(span);
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) { span.parse().ok() } else { None }
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        span.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// Where the value that starts at `at` ends, when it is well-formed.
@@ -82,7 +90,9 @@ fn value_end(text: &[u8], mut at: usize) -> Option<usize> {
         }
         // A value has ended: so does every bracket that closes behind it, until a comma asks for the next value.
         loop {
-            let Some(bracket) = open.last() else { return Some(at) };
+            let Some(bracket) = open.last() else {
+                return Some(at);
+            };
             at = space(text, at);
             match (bracket, *text.get(at)?) {
                 (b'{', b'}') | (b'[', b']') => {
@@ -125,7 +135,10 @@ fn string_end(text: &[u8], at: usize) -> Option<usize> {
 /// Behind the number that starts at `at`: `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`.
 fn number_end(text: &[u8], at: usize) -> Option<usize> {
     let digits_end = |from: usize| {
-        let count = text[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let count = text[from..]
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         (count > 0).then_some(from + count)
     };
     let start = at + usize::from(text[at] == b'-');
@@ -146,18 +159,28 @@ fn number_end(text: &[u8], at: usize) -> Option<usize> {
 /// Behind `true`, `false` or `null`.
 fn literal_end(text: &[u8], at: usize) -> Option<usize> {
     let literals: [&[u8]; 3] = [b"true", b"false", b"null"];
-    literals.iter().find(|literal| text[at..].starts_with(literal)).map(|literal| at + literal.len())
+    literals
+        .iter()
+        .find(|literal| text[at..].starts_with(literal))
+        .map(|literal| at + literal.len())
 }
 
 /// Over the white space from `at` on.
 fn space(text: &[u8], at: usize) -> usize {
-    at + text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count()
+    at + text[at..]
+        .iter()
+        .take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+        .count()
 }
 
 /// Behind a value inside well-formed brackets: at the next value or name, or at the closing bracket.
 fn after_comma(text: &[u8], at: usize) -> usize {
     let behind = space(text, at);
-    if text[behind] == b',' { space(text, behind + 1) } else { behind }
+    if text[behind] == b',' {
+        space(text, behind + 1)
+    } else {
+        behind
+    }
 }
 
 #[cfg(test)]
@@ -166,16 +189,54 @@ mod tests {
     fn the_grammar_decides_what_is_well_formed() {
         let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
         let good = [
-            "{}", "[]", " { \"a\" : [ 1 , { } , [ ] ] } ", "\"\"", "\"\\ud83d\\ude00\"", "0", "-0", "1e999", "-1.5E+3",
-            "[true,false,null]", "{\"a\":1,\"a\":2}", "\"\u{7f}\"", &deep,
+            "{}",
+            "[]",
+            " { \"a\" : [ 1 , { } , [ ] ] } ",
+            "\"\"",
+            "\"\\ud83d\\ude00\"",
+            "0",
+            "-0",
+            "1e999",
+            "-1.5E+3",
+            "[true,false,null]",
+            "{\"a\":1,\"a\":2}",
+            "\"\u{7f}\"",
+            &deep,
         ];
         for text in good {
             assert!(super::whole(text).is_some(), "refused {text:.60}");
         }
         let bad = [
-            "", " ", "{", "[1,]", "{,}", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "[1}", "{\"a\":1]", "01", "1.", ".5",
-            "+1", "1e", "-", "nul", "nullx", "\"a", "\"\\x\"", "\"\t\"", "\"\0\"", "\"\\u12\"", "\"\\ud83d\"", "'a'",
-            "\u{feff}{}", "{}{}", "[1 2]", "\"\\",
+            "",
+            " ",
+            "{",
+            "[1,]",
+            "{,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{a:1}",
+            "[1}",
+            "{\"a\":1]",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "-",
+            "nul",
+            "nullx",
+            "\"a",
+            "\"\\x\"",
+            "\"\t\"",
+            "\"\0\"",
+            "\"\\u12\"",
+            "\"\\ud83d\"",
+            "'a'",
+            "\u{feff}{}",
+            "{}{}",
+            "[1 2]",
+            "\"\\",
         ];
         for text in bad {
             assert!(super::whole(text).is_none(), "accepted {text}");
@@ -186,10 +247,19 @@ mod tests {
     fn parts_stand_as_they_are_written() {
         let object = r#"{ "a" : [1, 2.0] , "\u0061":{"b":"]}"} }"#;
         let members = super::members(object).expect("an object");
-        assert_eq!(members, [("a".to_string(), "[1, 2.0]"), ("a".to_string(), r#"{"b":"]}"}"#)]);
-        assert_eq!(super::elements(r#"[1 , "," ,[2]]"#), Some(vec!["1", "\",\"", "[2]"]));
+        assert_eq!(
+            members,
+            [("a".to_string(), "[1, 2.0]"), ("a".to_string(), r#"{"b":"]}"}"#)]
+        );
+        assert_eq!(
+            super::elements(r#"[1 , "," ,[2]]"#),
+            Some(vec!["1", "\",\"", "[2]"])
+        );
         assert_eq!(super::elements("[ ]"), Some(vec![]));
-        assert_eq!((super::members("[1]"), super::elements("{}"), super::string("1")), (None, None, None));
+        assert_eq!(
+            (super::members("[1]"), super::elements("{}"), super::string("1")),
+            (None, None, None)
+        );
     }
 
     #[test]

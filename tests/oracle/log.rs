@@ -61,7 +61,8 @@ impl Record {
 
     /// Whether `limit` (exclusive: the first instant at which the record may still come) has passed it.
     pub fn is_late(&self, limit: i128) -> bool {
-        self.watermark.is_some_and(|watermark| limit <= i128::from(watermark))
+        self.watermark
+            .is_some_and(|watermark| limit <= i128::from(watermark))
     }
 }
 
@@ -82,13 +83,25 @@ struct Seen {
 }
 
 /// Reads a whole input. `consumed(partition)` bytes were read by earlier runs; `is_first` says that there were none.
-pub fn read(name: &str, input: &Input, tick_ms: i64, is_first: bool, consumed: impl Fn(usize) -> usize) -> Log {
+pub fn read(
+    name: &str,
+    input: &Input,
+    tick_ms: i64,
+    is_first: bool,
+    consumed: impl Fn(usize) -> usize,
+) -> Log {
     let kind = records::kind(name);
-    let mut log = Log { input: name.into(), records: Vec::new(), dead_letters: Vec::new() };
+    let mut log = Log {
+        input: name.into(),
+        records: Vec::new(),
+        dead_letters: Vec::new(),
+    };
     for (partition, bytes) in input.partitions.iter().enumerate() {
         let consumed = consumed(partition);
         let (before, after) = bytes.split_at(consumed);
-        let appended = lines(after).into_iter().map(|(offset, line)| (consumed + offset, line));
+        let appended = lines(after)
+            .into_iter()
+            .map(|(offset, line)| (consumed + offset, line));
         let mut seen = Seen::default();
         for (offset, line) in lines(before).into_iter().chain(appended) {
             let earlier = offset < consumed;
@@ -96,11 +109,17 @@ pub fn read(name: &str, input: &Input, tick_ms: i64, is_first: bool, consumed: i
             let refused = match message(line, input.max_record_bytes) {
                 None => dead_letter(origin, None, Some(line), "UNDECODABLE", "does not parse"),
                 Some(message) => match check(&kind, &message, seen.greatest, input.max_jump_ms) {
-                    Err(error) => {
-                        dead_letter(origin, message.key.as_deref(), message.value_bytes(), "INVALID", &error)
-                    }
+                    Err(error) => dead_letter(
+                        origin,
+                        message.key.as_deref(),
+                        message.value_bytes(),
+                        "INVALID",
+                        &error,
+                    ),
                     Ok((row, time)) => {
-                        let watermark = seen.greatest.map(|greatest| greatest - input.max_out_of_orderness_ms);
+                        let watermark = seen
+                            .greatest
+                            .map(|greatest| greatest - input.max_out_of_orderness_ms);
                         seen.greatest = seen.greatest.max(time);
                         log.records.push(Record {
                             partition,
@@ -108,7 +127,11 @@ pub fn read(name: &str, input: &Input, tick_ms: i64, is_first: bool, consumed: i
                             key: message.key.expect("a checked message has a key"),
                             row,
                             written: message.value.into(),
-                            time: if kind.is_table() { 0 } else { time.expect("a checked record has a time") },
+                            time: if kind.is_table() {
+                                0
+                            } else {
+                                time.expect("a checked record has a time")
+                            },
                             watermark: if is_first { watermark } else { Some(i64::MAX) },
                             tick: seen.greatest.map(|time| time.div_euclid(tick_ms)),
                             earlier,
@@ -128,7 +151,13 @@ pub fn read(name: &str, input: &Input, tick_ms: i64, is_first: bool, consumed: i
 /// The dead letter of a record that is late for a dataflow.
 pub fn late(dataflow: &str, input: &str, record: &Record) -> Value {
     let origin = (input, record.partition, record.offset);
-    let mut letter = dead_letter(origin, Some(&record.key), Some(record.written.as_bytes()), "LATE", "late");
+    let mut letter = dead_letter(
+        origin,
+        Some(&record.key),
+        Some(record.written.as_bytes()),
+        "LATE",
+        "late",
+    );
     letter["value"]["dataflow"] = dataflow.into();
     letter["value"]["event_time"] = record.time.into();
     letter["value"]["watermark"] = record.watermark.into();
@@ -186,11 +215,23 @@ fn message(line: &[u8], max_record_bytes: usize) -> Option<Message<'_>> {
     }
     let members = json::members(json::whole(std::str::from_utf8(line).ok()?)?)?;
     let spans_of = |name: &str| -> Vec<&str> {
-        members.iter().filter(|(given, _)| given == name).map(|(_, span)| *span).collect()
+        members
+            .iter()
+            .filter(|(given, _)| given == name)
+            .map(|(_, span)| *span)
+            .collect()
     };
     match (spans_of("key").as_slice(), spans_of("value").as_slice()) {
-        (["null"], [value]) => Some(Message { key: None, value, timestamps: spans_of("timestamp") }),
-        ([key], [value]) => Some(Message { key: Some(json::string(key)?), value, timestamps: spans_of("timestamp") }),
+        (["null"], [value]) => Some(Message {
+            key: None,
+            value,
+            timestamps: spans_of("timestamp"),
+        }),
+        ([key], [value]) => Some(Message {
+            key: Some(json::string(key)?),
+            value,
+            timestamps: spans_of("timestamp"),
+        }),
         _ => None,
     }
 }
@@ -209,18 +250,295 @@ fn check(
         _ => return Err("timestamp: given twice".into()),
     };
     if message.value == "null" {
-        return if kind.is_table() { Ok((Value::Null, timestamp)) } else { Err("a tombstone outside a table".into()) };
+        return if kind.is_table() {
+            Ok((Value::Null, timestamp))
+        } else {
+            Err("a tombstone outside a table".into())
+        };
     }
     let row = records::read(kind, message.value)?;
     if kind.key.is_some_and(|field| row[field] != *key) {
         return Err(format!("key {key:?} disagrees with the value"));
     }
-    let Some(field) = kind.time else { return Ok((row, timestamp)) };
+    let Some(field) = kind.time else {
+        return Ok((row, timestamp));
+    };
     let time = row[field].as_i64();
     if let (Some(time), Some(greatest), Some(jump)) = (time, greatest, max_jump_ms)
         && time - greatest > jump
     {
-        return Err(format!("{field}: {} ms ahead of the greatest before it", time - greatest));
+        return Err(format!(
+            "{field}: {} ms ahead of the greatest before it",
+            time - greatest
+        ));
     }
     Ok((row, time))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Input;
+    use super::{DEAD_LETTER_VALUE_BYTES, Log, read};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    fn read_first(name: &str, bytes: &[u8]) -> Log {
+        read(name, &Input::new(name, vec![bytes.to_vec()]), 1_000, true, |_| 0)
+    }
+
+    /// `key=row`s, then dead letters as `offset REASON key value`.
+    fn shown(log: &Log) -> Vec<String> {
+        let records = log
+            .records
+            .iter()
+            .map(|record| format!("{}={}", record.key, record.row));
+        let decoded = |field: &serde_json::Value| {
+            let bytes = field.as_str().map(|text| STANDARD.decode(text).expect("base64"));
+            bytes.map_or("null".into(), |bytes| {
+                format!("<{}>", String::from_utf8_lossy(&bytes))
+            })
+        };
+        let dead_letters = log.dead_letters.iter().map(|row| {
+            let value = &row["value"];
+            let reason = value["reason"].as_str().expect("a reason");
+            format!(
+                "{} {reason} {} {}",
+                value["offset"],
+                decoded(&value["key"]),
+                decoded(&value["value"])
+            )
+        });
+        records.chain(dead_letters).collect()
+    }
+
+    #[test]
+    fn lines_and_their_form() {
+        let event = r#"{"event_id":"e","occurred_at":7}"#;
+        let good = format!(r#"{{"key":"k","value":{event}}}"#);
+        let row = r#"k={"event_id":"e","occurred_at":7}"#.to_string();
+        let undecodable = |line: &str| format!("0 UNDECODABLE null <{line}>");
+        let accepted = [
+            good.clone(),
+            format!("{good}\n"),
+            format!("{good}\r\n"),
+            format!(" {good} \t\n"),
+            format!(r#"{{"value": {event} ,"x":[{{}}],"x":1e999,"key":"\u006b","timestamp":null}}"#),
+            format!(r#"{{"\u006bey":"k","value":{event},"timestamp":253402300799999}}"#),
+        ];
+        for line in accepted {
+            assert_eq!(
+                shown(&read_first("events", line.as_bytes())),
+                [row.clone()],
+                "{line}"
+            );
+        }
+        let refused = [
+            "".to_string(),
+            " ".into(),
+            "null".into(),
+            format!("[{good}]"),
+            format!("{good}x"),
+            format!("{good}{good}"),
+            format!("\u{feff}{good}"),
+            format!(r#"{{"key":"k","key":"k","value":{event}}}"#),
+            format!(r#"{{"key":"k","value":{event},"value":{event}}}"#),
+            format!(r#"{{"key":5,"value":{event}}}"#),
+            format!(r#"{{"value":{event}}}"#),
+            r#"{"key":"k"}"#.into(),
+            good.replace("\"e\"", "\"\0\""),
+            good.replace("\"e\"", "\"\\ud800\""),
+            good[..good.len() - 1].into(),
+        ];
+        for line in refused {
+            assert_eq!(
+                shown(&read_first("events", format!("{line}\n").as_bytes())),
+                [undecodable(&line)]
+            );
+        }
+        let broken = read_first("events", b"{\"key\":\"\xff\",\"value\":null}\n");
+        assert_eq!(
+            broken.dead_letters[0]["value"]["value"],
+            STANDARD.encode(b"{\"key\":\"\xff\",\"value\":null}")
+        );
+        assert!(broken.dead_letters[0]["key"].is_null());
+        let ends = read_first("events", format!("\n\r\n{good}\r\n\r\r\nx\r").as_bytes());
+        let at = good.len() + 5;
+        let expected = [
+            row,
+            "0 UNDECODABLE null <>".into(),
+            "1 UNDECODABLE null <>".into(),
+            format!("{at} UNDECODABLE null <\r>"),
+            format!("{} UNDECODABLE null <x\r>", at + 3),
+        ];
+        assert_eq!(shown(&ends), expected);
+    }
+
+    #[test]
+    fn values_and_what_makes_them_invalid() {
+        let entry = r#"{"entry_id":"e","account_id":"k","booked_at":1,"direction":"DEBIT","amount":2,"currency":"C","balance_after":-3}"#;
+        #[rustfmt::skip]
+        let changes = [
+            ("\"amount\":2,", ""), ("\"amount\":2", "\"amount\":2,\"amount\":2"), ("\"amount\":2", "\"amount\":2.0"),
+            ("\"amount\":2", "\"amount\":2e0"), ("\"amount\":2", "\"amount\":-1"), ("\"amount\":2", "\"amount\":\"2\""),
+            ("\"amount\":2", "\"amount\":null"), ("\"amount\":2", "\"amount\":9223372036854775808"),
+            (":-3", ":-9223372036854775809"), ("DEBIT", "debit"), ("\"DEBIT\"", "1"), ("\"k\"", "\"j\""),
+            ("\"booked_at\":1", "\"booked_at\":-1"), ("\"booked_at\":1", "\"booked_at\":253402300800000"),
+            ("\"C\"", "\"C\",\"counterparty\":1"), ("\"C\"", "\"C\",\"counterparty\":null,\"counterparty\":null"),
+            ("\"e\"", "null"), ("\"e\"", "[\"e\"]"),
+        ];
+        for (from, to) in changes {
+            let value = entry.replacen(from, to, 1);
+            let log = read_first("entries", format!(r#"{{"key":"k","value":{value}}}"#).as_bytes());
+            assert_eq!(shown(&log), [format!("0 INVALID <k> <{value}>")]);
+        }
+        #[rustfmt::skip]
+        let accepted = [
+            ("", ""), (":2", ":-0"), (":2", ":9223372036854775807"), (":-3", ":-9223372036854775808"),
+            ("\"C\"", "\"C\",\"counterparty\":null"), ("{", "{\"new\":[1.5,{\"amount\":1}],\"new\":0,"), (":2", " : 2 "),
+        ];
+        for (from, to) in accepted {
+            let value = entry.replacen(from, to, 1);
+            let log = read_first("entries", format!(r#"{{"key":"k","value":{value}}}"#).as_bytes());
+            assert_eq!((log.records.len(), log.dead_letters.len()), (1, 0), "{value}");
+        }
+        for (line, dead_letter) in [
+            (r#"{"key":null,"value":{} }"#, "0 INVALID null <{}>"),
+            (r#"{"key":"k","value":null}"#, "0 INVALID <k> null"),
+            (r#"{"key":null,"value":null}"#, "0 INVALID null null"),
+            (r#"{"key":"k","value": [1 ] }"#, "0 INVALID <k> <[1 ]>"),
+            (r#"{"key":"\u0041\n","value":"x"}"#, "0 INVALID <A\n> <\"x\">"),
+            (r#"{"key":"k","value":7,"timestamp":1}"#, "0 INVALID <k> <7>"),
+        ] {
+            assert_eq!(shown(&read_first("entries", line.as_bytes())), [dead_letter]);
+        }
+    }
+
+    #[test]
+    fn tables_and_what_makes_them_invalid() {
+        let rule = |rule: &str| {
+            format!(
+                r#"{{"customer_id":"k","addresses":[],"accounts":[{{"account_id":"A","currency":"C","alerts":[{rule}]}}]}}"#
+            )
+        };
+        for (value, is_valid) in [
+            ("null".to_string(), true),
+            (
+                rule(r#"{"type":"CREDITED_FROM","counterparty":"","channels":[]}"#),
+                true,
+            ),
+            (
+                rule(r#"{"type":"CREDITED_FROM","threshold":1,"channels":[]}"#),
+                false,
+            ),
+            (
+                rule(
+                    r#"{"type":"CREDITED_ABOVE","threshold":-1,"counterparty":"x","channels":["SMS","SMS"]}"#,
+                ),
+                true,
+            ),
+            (
+                rule(r#"{"type":"CREDITED_ABOVE","threshold":null,"channels":[]}"#),
+                false,
+            ),
+            (rule(r#"{"type":"CREDITED_ABOVE","threshold":1}"#), false),
+            (
+                rule(r#"{"type":"CREDITED_ABOVE","threshold":1,"channels":["FAX"]}"#),
+                false,
+            ),
+            (rule(r#"{"type":"OTHER","threshold":1,"channels":[]}"#), false),
+            (rule("1"), false),
+            (
+                r#"{"customer_id":"k","addresses":[{"channel":"PUSH","address":"x"}],"accounts":[]}"#.into(),
+                true,
+            ),
+            (
+                r#"{"customer_id":"k","addresses":{},"accounts":[]}"#.into(),
+                false,
+            ),
+            (
+                r#"{"customer_id":"j","addresses":[],"accounts":[]}"#.into(),
+                false,
+            ),
+        ] {
+            let log = read_first("settings", format!(r#"{{"key":"k","value":{value}}}"#).as_bytes());
+            assert_eq!(
+                (log.records.len(), log.dead_letters.len()),
+                (usize::from(is_valid), usize::from(!is_valid)),
+                "{value}"
+            );
+        }
+        for (timestamp, is_valid) in [
+            ("0", true),
+            ("null", true),
+            ("-1", false),
+            ("1.0", false),
+            ("\"1\"", false),
+            ("253402300800000", false),
+        ] {
+            let line = format!(r#"{{"key":"k","value":null,"timestamp":{timestamp}}}"#);
+            assert_eq!(
+                read_first("devices", line.as_bytes()).records.len(),
+                usize::from(is_valid),
+                "{line}"
+            );
+        }
+        let twice = read_first(
+            "devices",
+            br#"{"key":"k","value":null,"timestamp":1,"timestamp":1}"#,
+        );
+        assert_eq!(shown(&twice), ["0 INVALID <k> null"]);
+    }
+
+    #[test]
+    fn long_lines_and_long_values() {
+        let value = |length: usize| format!("\"{}\"", "x".repeat(length - 2));
+        let line = |length: usize| format!(r#"{{"key":"k","value":{}}}"#, value(length));
+        let mut input = Input::new(
+            "events",
+            vec![format!("{}\r\n", line(DEAD_LETTER_VALUE_BYTES + 1)).into_bytes()],
+        );
+        let letter =
+            |input: &Input| read("events", input, 1_000, true, |_| 0).dead_letters.remove(0)["value"].take();
+        let bytes = |letter: &serde_json::Value| {
+            STANDARD
+                .decode(letter["value"].as_str().expect("a value"))
+                .expect("base64")
+        };
+        let invalid = letter(&input);
+        assert_eq!(invalid["reason"], "INVALID");
+        assert_eq!(
+            bytes(&invalid),
+            value(DEAD_LETTER_VALUE_BYTES + 1).as_bytes()[..DEAD_LETTER_VALUE_BYTES]
+        );
+        input.max_record_bytes = line(DEAD_LETTER_VALUE_BYTES + 1).len();
+        assert_eq!(letter(&input)["reason"], "INVALID", "the line end does not count");
+        input.max_record_bytes -= 1;
+        let undecodable = letter(&input);
+        assert_eq!(
+            (&undecodable["reason"], &undecodable["key"]),
+            (&"UNDECODABLE".into(), &serde_json::Value::Null)
+        );
+        let whole = line(DEAD_LETTER_VALUE_BYTES + 1);
+        assert_eq!(bytes(&undecodable), whole.as_bytes()[..DEAD_LETTER_VALUE_BYTES]);
+    }
+
+    #[test]
+    fn an_earlier_run_keeps_its_own_last_line() {
+        let line = r#"{"key":"k","value":{"event_id":"e","occurred_at":5}}"#;
+        let bytes = format!("x\n{line}y\n{line}\n").into_bytes();
+        let log = read("events", &Input::new("events", vec![bytes]), 1_000, false, |_| {
+            2 + line.len()
+        });
+        let earlier: Vec<_> = log
+            .records
+            .iter()
+            .map(|record| (record.offset, record.earlier))
+            .collect();
+        assert_eq!(earlier, [(2, true), (line.len() + 4, false)]);
+        assert_eq!(log.records[1].watermark, Some(i64::MAX));
+        assert_eq!(
+            shown(&log)[2..],
+            [format!("{} UNDECODABLE null <y>", 2 + line.len())]
+        );
+    }
 }

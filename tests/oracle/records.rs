@@ -32,8 +32,13 @@ type Fields = &'static [(&'static str, Shape)];
 use Shape::{Amount, Array, Long, Optional, Record, Symbol, Text, Time};
 
 const CHANNEL: Shape = Symbol(&["EMAIL", "SMS", "PUSH"]);
-const RULE_TYPES: &[&str] =
-    &["BALANCE_ABOVE", "BALANCE_BELOW", "CREDITED_ABOVE", "DEBITED_ABOVE", "CREDITED_FROM"];
+const RULE_TYPES: &[&str] = &[
+    "BALANCE_ABOVE",
+    "BALANCE_BELOW",
+    "CREDITED_ABOVE",
+    "DEBITED_ABOVE",
+    "CREDITED_FROM",
+];
 
 const ENTRY: Fields = &[
     ("entry_id", Text),
@@ -48,21 +53,42 @@ const ENTRY: Fields = &[
 const AUTHORIZATIONS: Fields = &[("account_id", Text), ("customers", Array(&Text))];
 const SETTINGS: Fields = &[
     ("customer_id", Text),
-    ("addresses", Array(&Record(&[("channel", CHANNEL), ("address", Text)]))),
+    (
+        "addresses",
+        Array(&Record(&[("channel", CHANNEL), ("address", Text)])),
+    ),
     ("accounts", Array(&Record(ACCOUNT_ALERTS))),
 ];
-const ACCOUNT_ALERTS: Fields =
-    &[("account_id", Text), ("currency", Text), ("alerts", Array(&Record(ALERT_RULE)))];
+const ACCOUNT_ALERTS: Fields = &[
+    ("account_id", Text),
+    ("currency", Text),
+    ("alerts", Array(&Record(ALERT_RULE))),
+];
 const ALERT_RULE: Fields = &[
     ("type", Symbol(RULE_TYPES)),
     ("threshold", Optional(&Long)),
     ("counterparty", Optional(&Text)),
     ("channels", Array(&CHANNEL)),
 ];
-const DEVICES: Fields =
-    &[("customer_id", Text), ("devices", Array(&Record(&[("push_id", Text), ("device_type", Text)])))];
-const ORDER: Fields = &[("order_id", Text), ("amount", Amount), ("currency", Text), ("placed_at", Time)];
-const PAYMENT: Fields = &[("payment_id", Text), ("amount", Amount), ("currency", Text), ("paid_at", Time)];
+const DEVICES: Fields = &[
+    ("customer_id", Text),
+    (
+        "devices",
+        Array(&Record(&[("push_id", Text), ("device_type", Text)])),
+    ),
+];
+const ORDER: Fields = &[
+    ("order_id", Text),
+    ("amount", Amount),
+    ("currency", Text),
+    ("placed_at", Time),
+];
+const PAYMENT: Fields = &[
+    ("payment_id", Text),
+    ("amount", Amount),
+    ("currency", Text),
+    ("paid_at", Time),
+];
 const TRANSACTION: Fields = &[
     ("transaction_id", Text),
     ("user_id", Text),
@@ -108,9 +134,18 @@ pub fn kind(input: &str) -> Kind {
 /// The record in a well-formed value: its known fields, absent unions as null; or what makes it INVALID.
 pub fn read(kind: &Kind, value: &str) -> Result<Value, String> {
     let row = read_record(kind.fields, value)?;
-    for account in row.get("accounts").and_then(Value::as_array).into_iter().flatten() {
+    for account in row
+        .get("accounts")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         for rule in account["alerts"].as_array().into_iter().flatten() {
-            let parameter = if rule["type"] == "CREDITED_FROM" { "counterparty" } else { "threshold" };
+            let parameter = if rule["type"] == "CREDITED_FROM" {
+                "counterparty"
+            } else {
+                "threshold"
+            };
             if rule[parameter].is_null() {
                 return Err("a rule without its parameter".into());
             }
@@ -128,7 +163,11 @@ fn read_record(fields: Fields, span: &str) -> Result<Value, String> {
     let members = json::members(span).ok_or("not an object")?;
     let mut row = Map::new();
     for (name, shape) in fields {
-        let given: Vec<&str> = members.iter().filter(|(given, _)| given == name).map(|(_, span)| *span).collect();
+        let given: Vec<&str> = members
+            .iter()
+            .filter(|(given, _)| given == name)
+            .map(|(_, span)| *span)
+            .collect();
         let value = match (given.as_slice(), shape) {
             ([span], _) => read_shape(shape, span).map_err(|error| format!("{name}: {error}"))?,
             ([], Optional(_)) => Value::Null,
@@ -143,7 +182,8 @@ fn read_record(fields: Fields, span: &str) -> Result<Value, String> {
 fn read_shape(shape: &Shape, span: &str) -> Result<Value, String> {
     let long_from = |least: i64, greatest: i64| {
         let long = json::integer(span).filter(|long| (least..=greatest).contains(long));
-        long.map(Value::from).ok_or(format!("not an integer in range: {span:.40}"))
+        long.map(Value::from)
+            .ok_or(format!("not an integer in range: {span:.40}"))
     };
     match shape {
         Text => json::string(span).map(Value::from).ok_or("not a string".into()),

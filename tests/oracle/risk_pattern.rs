@@ -17,7 +17,11 @@ pub fn results(transactions: &Log, settings: &Settings) -> (Results, Vec<Value>)
     let limit = settings.limit.unwrap_or(1_000_000);
     let mut users: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     let mut late = Vec::new();
-    for transaction in transactions.records.iter().filter(|transaction| !transaction.earlier) {
+    for transaction in transactions
+        .records
+        .iter()
+        .filter(|transaction| !transaction.earlier)
+    {
         if transaction.is_late(i128::from(transaction.time) + 1) {
             late.push(log::late("risk_pattern", &transactions.input, transaction));
         } else {
@@ -27,7 +31,11 @@ pub fn results(transactions: &Log, settings: &Settings) -> (Results, Vec<Value>)
     let (mut alerts, mut timeouts) = (Vec::new(), Vec::new());
     for (user, mut ordered) in users {
         ordered.sort_by_key(|transaction| (transaction.time, transaction.partition, transaction.offset));
-        for (index, first) in ordered.iter().enumerate().filter(|(_, first)| first.long("amount") > limit) {
+        for (index, first) in ordered
+            .iter()
+            .enumerate()
+            .filter(|(_, first)| first.long("amount") > limit)
+        {
             match ordered.get(index + 1) {
                 Some(second) if second.time - first.time < within => {
                     if second.text("location") != first.text("location") {
@@ -59,12 +67,21 @@ mod tests {
     use super::super::{Emit, Input, Settings, expected};
     use serde_json::Value;
 
-    const DEFAULTS: Settings =
-        Settings { size_ms: None, grace_ms: None, within_ms: None, limit: None, emit: Emit::Final };
+    const DEFAULTS: Settings = Settings {
+        size_ms: None,
+        grace_ms: None,
+        within_ms: None,
+        limit: None,
+        emit: Emit::Final,
+    };
     /// Over 100, within 10 ms; nothing out of order unless a case says so.
     const TABLE: Table = Table {
         dataflow: "risk_pattern",
-        settings: Settings { within_ms: Some(10), limit: Some(100), ..DEFAULTS },
+        settings: Settings {
+            within_ms: Some(10),
+            limit: Some(100),
+            ..DEFAULTS
+        },
         inputs: &[("transactions", transaction)],
         adapt: |input| input.max_out_of_orderness_ms = 5,
         show,
@@ -77,7 +94,10 @@ mod tests {
         match value["alert_id"].as_str() {
             Some(id) => {
                 let [first, second] = ["first", "second"].map(|side| value[side]["transaction_id"].as_str());
-                assert_eq!((value["status"].as_str(), id.split_once('/')), (Some("FINAL"), first.zip(second)));
+                assert_eq!(
+                    (value["status"].as_str(), id.split_once('/')),
+                    (Some("FINAL"), first.zip(second))
+                );
                 format!("{user} {id}")
             }
             None => format!(
@@ -127,7 +147,11 @@ mod tests {
     #[test]
     fn the_defaults_are_a_million_five_minutes_and_five_seconds() {
         assert_eq!(Input::new("transactions", vec![]).max_out_of_orderness_ms, 5_000);
-        let table = Table { settings: DEFAULTS, adapt: |_| {}, ..TABLE };
+        let table = Table {
+            settings: DEFAULTS,
+            adapt: |_| {},
+            ..TABLE
+        };
         table.check(&[Case {
             story: "limits on both sides",
             inputs: &[&[
@@ -156,9 +180,20 @@ mod tests {
 
     #[test]
     fn what_is_appended_after_the_end_is_late_and_changes_nothing() {
-        let case = Case { story: "", inputs: &[&["u a 1 101 X; u b 2 1 Y"]], rows: "", dead: "" };
+        let case = Case {
+            story: "",
+            inputs: &[&["u a 1 101 X; u b 2 1 Y"]],
+            rows: "",
+            dead: "",
+        };
         let mut job = TABLE.job(&case);
-        job.from.insert(("transactions".into(), 0), transaction(&["u", "a", "1", "101", "X"]).len() + 1);
-        assert_eq!(results(&job, show), (String::new(), format!("LATE u@2 for {}", i64::MAX)));
+        job.from.insert(
+            ("transactions".into(), 0),
+            transaction(&["u", "a", "1", "101", "X"]).len() + 1,
+        );
+        assert_eq!(
+            results(&job, show),
+            (String::new(), format!("LATE u@2 for {}", i64::MAX))
+        );
     }
 }

@@ -61,20 +61,32 @@ mod tests {
     /// Windows of 10 ms that stay open 2 ms longer.
     const TABLE: Table = Table {
         dataflow: "tumbling_aggregates",
-        settings: Settings { size_ms: Some(10), grace_ms: Some(2), ..DEFAULTS },
+        settings: Settings {
+            size_ms: Some(10),
+            grace_ms: Some(2),
+            ..DEFAULTS
+        },
         inputs: &[("orders", order)],
         adapt: |_| {},
         show,
     };
-    const DEFAULTS: Settings =
-        Settings { size_ms: None, grace_ms: None, within_ms: None, limit: None, emit: super::super::Emit::Final };
+    const DEFAULTS: Settings = Settings {
+        size_ms: None,
+        grace_ms: None,
+        within_ms: None,
+        limit: None,
+        emit: super::super::Emit::Final,
+    };
 
     /// `key [start,end) count/sum/min/max`.
     fn show(row: &Value) -> String {
         let value = &row["value"];
-        let [start, end, count, sum, min, max] =
-            ["window_start", "window_end", "count", "sum", "min", "max"].map(|field| value[field].to_string());
-        format!("{} [{start},{end}) {count}/{sum}/{min}/{max}", row["key"].as_str().expect("a key"))
+        let [start, end, count, sum, min, max] = ["window_start", "window_end", "count", "sum", "min", "max"]
+            .map(|field| value[field].to_string());
+        format!(
+            "{} [{start},{end}) {count}/{sum}/{min}/{max}",
+            row["key"].as_str().expect("a key")
+        )
     }
 
     #[rustfmt::skip]
@@ -116,7 +128,10 @@ mod tests {
 
     #[test]
     fn the_defaults_are_a_minute_and_ten_seconds() {
-        let table = Table { settings: DEFAULTS, ..TABLE };
+        let table = Table {
+            settings: DEFAULTS,
+            ..TABLE
+        };
         table.check(&[Case {
             story: "late at 70 000",
             inputs: &[&["A 69999 1; A 59999 1; A 70000 1; A 59999 1"]],
@@ -127,7 +142,10 @@ mod tests {
 
     #[test]
     fn out_of_orderness_holds_the_watermark_back() {
-        let table = Table { adapt: |input| input.max_out_of_orderness_ms = 5, ..TABLE };
+        let table = Table {
+            adapt: |input| input.max_out_of_orderness_ms = 5,
+            ..TABLE
+        };
         table.check(&[Case {
             story: "the watermark is 11, then 12",
             inputs: &[&["A 16 1; A 9 1; A 17 1; A 9 1"]],
@@ -138,7 +156,10 @@ mod tests {
 
     #[test]
     fn a_jump_too_far_ahead_is_invalid_and_moves_nothing() {
-        let table = Table { adapt: |input| input.max_jump_ms = Some(50), ..TABLE };
+        let table = Table {
+            adapt: |input| input.max_jump_ms = Some(50),
+            ..TABLE
+        };
         table.check(&[Case {
             story: "100 is 51 ahead of 49, then 99 is just 50 ahead; the first has nothing before it",
             inputs: &[&["A 49 1; A 100 1; A 99 1", "B 1000 1"]],
@@ -149,7 +170,12 @@ mod tests {
 
     #[test]
     fn what_is_appended_after_the_end_is_late() {
-        let case = Case { story: "", inputs: &[&["A 1 1; A 2 2; A 99 4"]], rows: "", dead: "" };
+        let case = Case {
+            story: "",
+            inputs: &[&["A 1 1; A 2 2; A 99 4"]],
+            rows: "",
+            dead: "",
+        };
         let mut job = TABLE.job(&case);
         let first = order(&["A", "1", "1"]).len() + 1;
         job.from.insert(("orders".into(), 0), first);
@@ -158,7 +184,10 @@ mod tests {
         let (rows, dead) = results(&job, show);
         let end = i64::MAX;
         assert_eq!(rows, "");
-        assert_eq!(dead, format!("LATE A@2 for {end}; LATE A@99 for {end}; LATE N@5 for {end}"));
+        assert_eq!(
+            dead,
+            format!("LATE A@2 for {end}; LATE A@99 for {end}; LATE N@5 for {end}")
+        );
         assert_eq!(Input::new("orders", vec![]).max_out_of_orderness_ms, 0);
     }
 }
