@@ -1,0 +1,628 @@
+//! Bytes that are no records become dead letters, once, as the contract spells them; files that are no inputs stop the
+//! job with their name and the byte. Nothing crashes it, nothing makes its memory follow the length of a line.
+
+use crate::harness::Directory;
+use crate::jobs::{self, DATAFLOWS, hold, lay_out, output, rows, run};
+use crate::oracle::{Input, Job, expected};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+/// A dead letter's value is cut here, bytes.
+const SHOWN: usize = 512 * 1024;
+
+/// What a bad line becomes.
+#[derive(Clone, Copy)]
+enum Becomes {
+    /// The whole line is the value.
+    Undecodable,
+    /// Key and value as they stand in it.
+    Invalid(Option<&'static str>, Option<&'static str>),
+}
+use Becomes::{Invalid, Undecodable};
+
+/// Lines of `events`, all but the last without a good record.
+const EVENTS: &[(&[u8], Becomes)] = &[
+    (b"", Undecodable),
+    (b" ", Undecodable),
+    (b"\r", Undecodable),
+    (b"\0", Undecodable),
+    (b"hello", Undecodable),
+    (b"null", Undecodable),
+    (b"{", Undecodable),
+    (b"{}", Undecodable),
+    (
+        br#"[{"key":"k","value":{"event_id":"e","occurred_at":7}}]"#,
+        Undecodable,
+    ),
+    (br#"{"key":"k","value":{"event_id":"e","occurred_a"#, Undecodable),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}}{}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":07}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":NaN}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":'e',"occurred_at":7}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7,}}"#,
+        Undecodable,
+    ),
+    (br#"{"key":"k"}"#, Undecodable),
+    (br#"{"value":{"event_id":"e","occurred_at":7}}"#, Undecodable),
+    (
+        br#"{"key":"k","key":"k","value":{"event_id":"e","occurred_at":7}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":"k","value":null,"value":{"event_id":"e","occurred_at":7}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":7,"value":{"event_id":"e","occurred_at":7}}"#,
+        Undecodable,
+    ),
+    (
+        b"\xef\xbb\xbf{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
+        Undecodable,
+    ),
+    (
+        b"{\"key\":\"\xff\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
+        Undecodable,
+    ),
+    (
+        b"{\"key\":\"\xc0\xaf\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
+        Undecodable,
+    ),
+    (
+        b"{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7,\"more\":\"\xed\xa0\x80\"}}",
+        Undecodable,
+    ),
+    (
+        b"{\"key\":\"k\",\"value\":{\"event_id\":\"\0\",\"occurred_at\":7}}",
+        Undecodable,
+    ),
+    (
+        b"{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}\0",
+        Undecodable,
+    ),
+    (
+        br#"{"key":"\ud800","value":{"event_id":"e","occurred_at":7}}"#,
+        Undecodable,
+    ),
+    (
+        br#"{"key":null,"value":{"event_id":"e","occurred_at":7}}"#,
+        Invalid(None, Some(r#"{"event_id":"e","occurred_at":7}"#)),
+    ),
+    (br#"{"key":"k","value":null}"#, Invalid(Some("k"), None)),
+    (br#"{"key":"k","value":7}"#, Invalid(Some("k"), Some("7"))),
+    (
+        br#"{"key":"k","value": [ 1 ] }"#,
+        Invalid(Some("k"), Some("[ 1 ]")),
+    ),
+    (
+        br#"{"key":"k","value":["e",7]}"#,
+        Invalid(Some("k"), Some(r#"["e",7]"#)),
+    ),
+    (
+        br#"{"key":"k","value":"{}"}"#,
+        Invalid(Some("k"), Some(r#""{}""#)),
+    ),
+    (br#"{"key":"k","value":{}}"#, Invalid(Some("k"), Some("{}"))),
+    (
+        br#"{"key":"k","value":{"event_id":"e"}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e"}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":7,"occurred_at":7}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":7,"occurred_at":7}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":null,"occurred_at":7}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":null,"occurred_at":7}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":"7"}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":"7"}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":true}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":true}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7.0}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7.0}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":7e3}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7e3}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":-1}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":-1}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":253402300800000}}"#,
+        Invalid(
+            Some("k"),
+            Some(r#"{"event_id":"e","occurred_at":253402300800000}"#),
+        ),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":9223372036854775808}}"#,
+        Invalid(
+            Some("k"),
+            Some(r#"{"event_id":"e","occurred_at":9223372036854775808}"#),
+        ),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","occurred_at":1e999}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":1e999}"#)),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"e","event_id":"e","occurred_at":7}}"#,
+        Invalid(
+            Some("k"),
+            Some(r#"{"event_id":"e","event_id":"e","occurred_at":7}"#),
+        ),
+    ),
+    (
+        br#"{"key":"k","value":{"event_id":"\ud800","occurred_at":7}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"\ud800","occurred_at":7}"#)),
+    ),
+    (
+        br#" { "value" : { "event_id" : "e" } , "key" : "\u006b" } "#,
+        Invalid(Some("k"), Some(r#"{ "event_id" : "e" }"#)),
+    ),
+    (
+        br#"{"key":"k","timestamp":-1,"value":{"event_id":"e","occurred_at":7}}"#,
+        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7}"#)),
+    ),
+];
+
+/// Lines of `entries`: what only this record can have wrong.
+const ENTRIES: &[(&[u8], Becomes)] = &[
+    (
+        br#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":-1,"currency":"EUR","balance_after":0}}"#,
+        Invalid(
+            Some("A"),
+            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":-1,"currency":"EUR","balance_after":0}"#),
+        ),
+    ),
+    (
+        br#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"debit","amount":1,"currency":"EUR","balance_after":0}}"#,
+        Invalid(
+            Some("A"),
+            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"debit","amount":1,"currency":"EUR","balance_after":0}"#),
+        ),
+    ),
+    (
+        br#"{"key":"B","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":1,"currency":"EUR","balance_after":0}}"#,
+        Invalid(
+            Some("B"),
+            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":1,"currency":"EUR","balance_after":0}"#),
+        ),
+    ),
+];
+
+/// Lines of `settings`: rules, channels, message times. All concern the customer whose row they must leave alone.
+const SETTINGS: &[(&[u8], Becomes)] = &[
+    (
+        br#"{"key":"C","value":{"customer_id":"C","addresses":[],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","channels":[]}]}]}}"#,
+        Invalid(
+            Some("C"),
+            Some(r#"{"customer_id":"C","addresses":[],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","channels":[]}]}]}"#),
+        ),
+    ),
+    (
+        br#"{"key":"C","value":{"customer_id":"C","addresses":[{"channel":"FAX","address":"x"}],"accounts":[]}}"#,
+        Invalid(
+            Some("C"),
+            Some(r#"{"customer_id":"C","addresses":[{"channel":"FAX","address":"x"}],"accounts":[]}"#),
+        ),
+    ),
+    (br#"{"key":"D","value":{"customer_id":"C","addresses":[],"accounts":[]}}"#,
+        Invalid(Some("D"), Some(r#"{"customer_id":"C","addresses":[],"accounts":[]}"#))),
+    (br#"{"key":"C","value":null,"timestamp":1.0}"#, Invalid(Some("C"), None)),
+    (br#"{"key":"C","value":null,"timestamp":253402300800000}"#, Invalid(Some("C"), None)),
+    (br#"{"key":"C","value":null,"timestamp":"7"}"#, Invalid(Some("C"), None)),
+    (br#"{"key":null,"value":null}"#, Invalid(None, None)),
+];
+
+/// The good lines around the bad ones.
+const GOOD_EVENT: &str = r#"{"key":"k","value":{"event_id":"e","occurred_at":7}}"#;
+const GOOD_ENTRY: &str = r#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"CREDIT","amount":9,"currency":"EUR","balance_after":9}}"#;
+const GOOD_SETTING: &str = r#"{"key":"C","value":{"customer_id":"C","addresses":[{"channel":"SMS","address":"+1"}],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","threshold":5,"channels":["SMS"]}]}]}}"#;
+const GOOD_AUTHORIZATION: &str = r#"{"key":"A","value":{"account_id":"A","customers":["C"]}}"#;
+
+/// A dead letter as its line says it, without the free text.
+fn letter(input: &str, offset: usize, line: &[u8], becomes: Becomes) -> Value {
+    let encoded = |bytes: &[u8]| STANDARD.encode(&bytes[..bytes.len().min(SHOWN)]);
+    let (reason, key, value) = match becomes {
+        Undecodable => ("UNDECODABLE", None, Some(line)),
+        Invalid(key, value) => ("INVALID", key, value.map(str::as_bytes)),
+    };
+    let mut letter = json!({"input": input, "partition": 0, "offset": offset, "reason": reason});
+    if let Some(key) = key {
+        letter["key"] = encoded(key.as_bytes()).into();
+    }
+    if let Some(value) = value {
+        letter["value"] = encoded(value).into();
+    }
+    json!({"key": key, "value": letter})
+}
+
+/// The dead letters of a job, each checked to say why, without that text and without null members.
+fn dead_letters(directory: &Directory) -> Vec<Value> {
+    let mut letters = rows(&output(directory, "dead_letters"));
+    for letter in &mut letters {
+        let members = letter["value"].as_object_mut().expect("a record");
+        let error = members.remove("error");
+        assert!(
+            error.is_some_and(|error| error.as_str().is_some_and(|text| !text.is_empty())),
+            "it says why"
+        );
+        members.retain(|_, member| !member.is_null());
+    }
+    letters
+}
+
+/// One good line, the bad ones, and the good one again; with the dead letters they become.
+fn between(input: &str, good: &str, bad: &[(&[u8], Becomes)]) -> (Vec<u8>, Vec<Value>) {
+    let mut bytes = format!("{good}\n").into_bytes();
+    let mut letters = Vec::new();
+    for (line, becomes) in bad {
+        // Without a CR of its own a line ends with CR LF here and there: it belongs to the end.
+        let end: &[u8] = if letters.len() % 2 == 0 { b"\n" } else { b"\r\n" };
+        letters.push(letter(input, bytes.len(), line, *becomes));
+        bytes.extend([line, end].concat());
+    }
+    bytes.extend_from_slice(good.as_bytes());
+    (bytes, letters)
+}
+
+#[test]
+fn every_kind_of_bad_line_becomes_one_dead_letter() {
+    // The bare CR would belong to the line's end.
+    let events: Vec<_> = EVENTS
+        .iter()
+        .copied()
+        .filter(|(line, _)| *line != b"\r")
+        .collect();
+    let (event_bytes, event_letters) = between("events", GOOD_EVENT, &events);
+    let (entry_bytes, entry_letters) = between("entries", GOOD_ENTRY, ENTRIES);
+    let (setting_bytes, setting_letters) = between("settings", GOOD_SETTING, SETTINGS);
+    let inputs = [
+        ("events", event_bytes),
+        ("entries", entry_bytes),
+        ("settings", setting_bytes),
+        ("authorizations", format!("{GOOD_AUTHORIZATION}\n").into_bytes()),
+    ];
+    let inputs = inputs.map(|(name, bytes)| (name, Input::new(name, vec![bytes])));
+    let job = Job::new(&["alerts", "event_counts"], inputs.into());
+    let wanted = [entry_letters, event_letters, setting_letters].concat();
+    for workers in [1, 3] {
+        let directory = lay_out(&job, "", "");
+        run(&directory, workers);
+        let mut letters = dead_letters(&directory);
+        letters.sort_by_key(|row| (row["value"]["input"].to_string(), row["value"]["offset"].as_u64()));
+        for (letter, wanted) in letters.iter().zip(&wanted) {
+            assert_eq!(letter, wanted);
+        }
+        assert_eq!(letters.len(), wanted.len());
+        hold(
+            &job,
+            &expected(&job),
+            &jobs::all_outputs(&directory, &job),
+            "the oracle agrees",
+        );
+        // The good ones counted, and the row of the table was left as it was: both entries find it.
+        assert_eq!(
+            rows(&output(&directory, "counts"))
+                .last()
+                .map(|row| row["value"]["count"].clone()),
+            Some(json!(2))
+        );
+        assert_eq!(output(&directory, "sms").lines().count(), 2);
+        // Once: neither a start with nothing new nor one with more repeats them.
+        let before = output(&directory, "dead_letters");
+        directory.append(&jobs::input_file("events", 0), format!("\n{GOOD_EVENT}\n"));
+        run(&directory, workers);
+        assert_eq!(output(&directory, "dead_letters"), before);
+    }
+}
+
+#[test]
+fn what_is_odd_but_right_is_accepted() {
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let lines = [
+        GOOD_EVENT.to_owned(),
+        format!("{GOOD_EVENT}\r"),
+        format!(" \t{GOOD_EVENT} "),
+        r#"{"value":{"occurred_at":7,"event_id":""},"key":"\u006b","more":1}"#.to_owned(),
+        r#"{"key":"k","value":{"event_id":"e","occurred_at":-0}}"#.to_owned(),
+        r#"{"key":"k","value":{"event_id":"\u0000","occurred_at":253402300799999}}"#.to_owned(),
+        format!(r#"{{"key":"k","deep":{deep},"value":{{"deep":{deep},"event_id":"e","occurred_at":7}}}}"#),
+        r#"{"key":"k","timestamp":null,"value":{"event_id":"e","occurred_at":7,"x":1,"x":[]}}"#.to_owned(),
+    ];
+    let bytes = format!("{}\n", lines.join("\n")).into_bytes();
+    let job = Job::new(
+        &["event_counts"],
+        vec![("events", Input::new("events", vec![bytes]))],
+    );
+    let directory = lay_out(&job, "", "");
+    run(&directory, 1);
+    assert_eq!(output(&directory, "dead_letters"), "");
+    assert_eq!(
+        rows(&output(&directory, "counts"))
+            .last()
+            .map(|row| row["value"]["count"].clone()),
+        Some(json!(lines.len()))
+    );
+}
+
+#[test]
+fn late_records_carry_their_watermark() {
+    let orders = "{\"key\":\"k\",\"value\":{\"order_id\":\"o\",\"amount\":1,\"currency\":\"EUR\",\"placed_at\":70000}}\n\
+                  {\"key\":\"k\",\"value\": {\"order_id\":\"o\",\"amount\":1,\"currency\":\"EUR\",\"placed_at\":9} }\n";
+    let inputs = [("orders", orders.as_bytes().to_vec()), ("payments", Vec::new())];
+    let inputs = inputs.map(|(name, bytes)| (name, Input::new(name, vec![bytes])));
+    let job = Job::new(&["tumbling_aggregates", "enriched_orders"], inputs.into());
+    let directory = lay_out(&job, "", "");
+    run(&directory, 2);
+    let late = |dataflow: &str| {
+        json!({"key": "k", "value": {"input": "orders", "partition": 0, "offset": 83, "key": "aw==",
+            "value": STANDARD.encode(r#"{"order_id":"o","amount":1,"currency":"EUR","placed_at":9}"#),
+            "reason": "LATE", "dataflow": dataflow, "event_time": 9, "watermark": 70_000}})
+    };
+    assert_eq!(
+        dead_letters(&directory),
+        [late("enriched_orders"), late("tumbling_aggregates")]
+    );
+}
+
+#[test]
+fn long_values_are_cut_and_long_lines_undecodable() {
+    let long = "x".repeat(600 * 1024);
+    let quoted = format!("{{\"key\":\"k\",\"value\":\"{long}\"}}");
+    let nested = format!(
+        "{{\"key\":\"k\",\"value\":{}{}}}",
+        "[".repeat(300_000),
+        "]".repeat(300_000)
+    );
+    let unclosed = "[".repeat(600_000);
+    let too_long = format!("{{\"key\":\"k\",\"value\":{{\"event_id\":\"{long}{long}\",\"occurred_at\":7}}}}");
+    let accepted = too_long.replacen(&long, "", 1);
+    let bytes = [&quoted, &nested, &unclosed, &too_long, &accepted, ""]
+        .join("\n")
+        .into_bytes();
+    let mut input = Input::new("events", vec![bytes]);
+    input.max_record_bytes = 1 << 20;
+    let job = Job::new(&["event_counts"], vec![("events", input)]);
+    let directory = lay_out(&job, "", "");
+    run(&directory, 1);
+    let letters = dead_letters(&directory);
+    let sized = |letter: &Value| {
+        let value = STANDARD
+            .decode(letter["value"]["value"].as_str().expect("bytes"))
+            .expect("base64");
+        (letter["value"]["reason"].as_str().map(str::to_owned), value)
+    };
+    let line = |bytes: &str| bytes.as_bytes()[..SHOWN].to_vec();
+    let wanted = [
+        (Some("INVALID".to_owned()), line(&format!("\"{long}"))),
+        (
+            Some("INVALID".to_owned()),
+            line(&nested["{\"key\":\"k\",\"value\":".len()..]),
+        ),
+        (Some("UNDECODABLE".to_owned()), line(&unclosed)),
+        (Some("UNDECODABLE".to_owned()), line(&too_long)),
+    ];
+    assert!(
+        letters.iter().map(sized).eq(wanted),
+        "reasons and the first {SHOWN} bytes"
+    );
+    assert_eq!(
+        output(&directory, "counts"),
+        "{\"key\":\"k\",\"value\":{\"count\":1}}\n"
+    );
+}
+
+#[test]
+fn a_line_of_a_hundred_megabytes_takes_no_such_memory() {
+    const LINE: usize = 100 << 20;
+    let job = Job::new(
+        &["event_counts"],
+        vec![("events", Input::new("events", vec![Vec::new()]))],
+    );
+    let directory = lay_out(&job, "", "");
+    let file = jobs::input_file("events", 0);
+    directory.append(&file, format!("{GOOD_EVENT}\n"));
+    let block = vec![b'x'; 1 << 20];
+    (0..LINE / block.len()).for_each(|_| directory.append(&file, &block));
+    directory.append(&file, format!("\n{GOOD_EVENT}\n"));
+    let end = 2 * (GOOD_EVENT.len() + 1) + LINE + 1;
+
+    // Followed, so that it still lives when all is committed, and can be asked for its greatest size.
+    let mut running = directory.start(&["run", "job.toml", "--follow"]);
+    running.wait_for_status("all is committed", |status| {
+        status["inputs"][0]["committed_offset"] == end
+    });
+    let peak = running.process("VmHWM").expect("the program runs");
+    let peak: usize = peak.trim_end_matches(" kB").parse().expect("a number of KiB");
+    running.interrupt().succeeded();
+    assert!(peak < LINE / 1024, "{peak} KiB for a line of {} KiB", LINE / 1024);
+
+    let letters = dead_letters(&directory);
+    assert_eq!(
+        letters,
+        [letter(
+            "events",
+            GOOD_EVENT.len() + 1,
+            &block[..SHOWN],
+            Undecodable
+        )]
+    );
+    assert_eq!(
+        rows(&output(&directory, "counts"))
+            .last()
+            .map(|row| row["value"]["count"].clone()),
+        Some(json!(2))
+    );
+}
+
+/// A job of events with two partitions, the first of two lines.
+fn two_partitions() -> (Job, Directory) {
+    let partitions = vec![
+        format!("{GOOD_EVENT}\n{GOOD_EVENT}\n").into_bytes(),
+        format!("{GOOD_EVENT}\n").into_bytes(),
+    ];
+    let job = Job::new(
+        &["event_counts"],
+        vec![("events", Input::new("events", partitions))],
+    );
+    let directory = lay_out(&job, "", "");
+    (job, directory)
+}
+
+/// Asserts that a text names all these.
+#[track_caller]
+fn names(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+#[test]
+fn a_directory_is_no_input() {
+    let (_, directory) = two_partitions();
+    directory.write("data/events-002.jsonl/inside", "");
+    let refused = directory.tidegate(&["run", "job.toml"]).failed(3);
+    names(
+        &refused,
+        &[
+            "job.toml:",
+            "inputs.events.file",
+            "data/events-002.jsonl is a directory",
+        ],
+    );
+    assert!(
+        !directory.path().join("state").exists(),
+        "refused before anything starts"
+    );
+}
+
+#[test]
+fn a_file_that_shrank_or_went_between_runs_is_refused() {
+    for (spoil, parts) in [
+        (
+            &(|path| std::fs::write(path, GOOD_EVENT)) as &dyn Fn(&std::path::Path) -> std::io::Result<()>,
+            ["52 bytes", "106 bytes"],
+        ),
+        (&|path| std::fs::remove_file(path), ["gone", "106 bytes"]),
+    ] {
+        let (job, directory) = two_partitions();
+        run(&directory, 2);
+        let before = jobs::all_outputs(&directory, &job);
+        let (file, whole) = (
+            jobs::input_file("events", 0),
+            format!("{GOOD_EVENT}\n{GOOD_EVENT}\n"),
+        );
+        spoil(&directory.path().join(&file)).expect("it can be spoilt");
+        names(
+            &directory.tidegate(&["run", "job.toml"]).failed(4),
+            &[&file, parts[0], parts[1]],
+        );
+        assert_eq!(jobs::all_outputs(&directory, &job), before);
+        // Put back, the job goes on.
+        directory.write(&file, format!("{whole}{GOOD_EVENT}\n"));
+        run(&directory, 1);
+        assert_eq!(
+            rows(&output(&directory, "counts"))
+                .last()
+                .map(|row| row["value"]["count"].clone()),
+            Some(json!(4))
+        );
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_or_goes_while_it_is_followed_stops_the_job() {
+    for (spoil, what) in [
+        (
+            &(|path| std::fs::write(path, "{}")) as &dyn Fn(&std::path::Path) -> std::io::Result<()>,
+            "shorter (2 bytes)",
+        ),
+        (&|path| std::fs::remove_file(path), "gone"),
+    ] {
+        let (job, directory) = two_partitions();
+        let mut running = directory.start(&["run", "job.toml", "--follow", "--workers", "2"]);
+        let read = GOOD_EVENT.len() * 2 + 2;
+        running.wait_for_status("all is committed", |status| {
+            status["inputs"][0]["committed_offset"] == read
+                && status["inputs"][1]["committed_offset"] == read / 2
+        });
+        let file = jobs::input_file("events", 0);
+        spoil(&directory.path().join(&file)).expect("it can be spoilt");
+        names(
+            &running.end().failed(4),
+            &[&file, what, &format!("at byte {read}")],
+        );
+        // What was committed before stands.
+        let counts = output(&directory, "counts");
+        assert_eq!(
+            rows(&counts).last().map(|row| row["value"]["count"].clone()),
+            Some(json!(3))
+        );
+        assert_eq!(jobs::outputs(&job), ["counts", "dead_letters"]);
+        names(&directory.tidegate(&["run", "job.toml"]).failed(4), &[&file]);
+    }
+}
+
+#[test]
+fn inputs_of_rubbish_alone_end_well() {
+    // A seeded mess of bytes, with line ends among them, in every input at once.
+    let mut state = 7_u64;
+    let mut rubbish = |length: usize| -> Vec<u8> {
+        let mut byte = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let byte = (state >> 56) as u8;
+            if byte.is_multiple_of(16) {
+                b"{}[]\",:\n\r\0"[usize::from(byte) / 26]
+            } else {
+                byte
+            }
+        };
+        (0..length).map(|_| byte()).collect()
+    };
+    let names: Vec<&str> = DATAFLOWS
+        .iter()
+        .flat_map(|(_, inputs, _)| inputs.iter().copied())
+        .collect();
+    let inputs = names.into_iter().map(|name| {
+        (
+            name,
+            Input::new(name, vec![rubbish(3_000), rubbish(1), Vec::new()]),
+        )
+    });
+    let job = Job::new(&DATAFLOWS.map(|(name, ..)| name), inputs.collect());
+    jobs::check(&job, 3, "", "", "rubbish");
+}
