@@ -110,7 +110,7 @@ impl Directory {
 }
 
 /// Looks at a running program before a case gives up: many times what a slow machine needs.
-const LOOKS: usize = 20_000;
+const LOOKS: usize = 10_000;
 
 /// A `tidegate` that runs; it is killed when this is dropped.
 pub struct Running<'a> {
@@ -119,52 +119,34 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Looks until `found` gives something; fails when the program ends before, or after very many looks.
+    /// Looks at `status` until it is as wanted; fails when the program ends before, or after very many looks.
     #[track_caller]
-    pub fn wait_for<T>(&mut self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    pub fn wait_for_status(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) {
         for _ in 0..LOOKS {
-            if let Some(found) = found() {
-                return found;
+            if wanted(&self.directory.status()) {
+                return;
             }
             if let Some(status) = self.child.try_wait().expect("a child can be asked") {
                 let log = String::from_utf8_lossy(&self.directory.read("stderr")).into_owned();
                 panic!("ended ({status}) before {what}:\n{log}");
             }
-            std::thread::yield_now();
         }
         panic!("never {what}; status:\n{:#}", self.directory.status());
     }
 
-    /// Looks at `status` until it is as wanted.
-    #[track_caller]
-    pub fn wait_for_status(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
-        let directory = self.directory;
-        self.wait_for(what, || Some(directory.status()).filter(&mut wanted))
-    }
-
-    /// A line of `/proc/<pid>/status`; none while the program does not have it.
+    /// A line of `/proc/<pid>/status`; none once the program has ended.
     pub fn process(&self, name: &str) -> Option<String> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        Some(line.trim().to_owned())
+        of_process(self.child.id(), name)
     }
 
     /// Ctrl-C, once the program listens for it: it drains and ends.
     #[track_caller]
     pub fn interrupt(mut self) -> Outcome {
         let pid = self.child.id();
-        let listens = format!("/proc/{pid}/status");
-        self.wait_for("it listens for Ctrl-C", || {
-            let text = std::fs::read_to_string(&listens).ok()?;
-            let caught = text
-                .lines()
-                .find_map(|line| line.strip_prefix("SigCgt:"))?
-                .trim()
-                .to_owned();
+        self.wait_for_status("it listens for Ctrl-C", |_| {
+            let caught = of_process(pid, "SigCgt").expect("a running program");
             let caught = u64::from_str_radix(&caught, 16).expect("a mask of signals");
-            (caught & 0b10 != 0).then_some(()) // bit n - 1 is signal n; SIGINT is 2
+            caught & 0b10 != 0 // bit n - 1 is signal n; SIGINT is 2
         });
         let sent = Command::new("sh")
             .args(["-c", &format!("kill -INT {pid}")])
@@ -184,6 +166,15 @@ impl Running<'_> {
             stderr: text("stderr"),
         }
     }
+}
+
+/// A line of `/proc/<pid>/status`.
+fn of_process(pid: u32, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
 }
 
 impl Drop for Running<'_> {

@@ -183,24 +183,23 @@ fn late(directory: &Directory) -> Vec<(String, i64, i64)> {
     each.collect()
 }
 
-/// Whether this many lines are committed to an output.
-fn has_lines(directory: &Directory, name: &str, count: usize) -> Option<()> {
-    (output(directory, name).lines().count() >= count).then_some(())
+/// Waits until this many lines are committed to an output.
+fn wait_for_lines(running: &mut Running<'_>, directory: &Directory, name: &str, count: usize) {
+    // Before the start has opened it, the file may not be there.
+    let path = directory.path().join(format!("out/{name}.jsonl"));
+    let has = |_: &Value| std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() >= count);
+    running.wait_for_status(&format!("{name} has {count} lines"), has);
 }
 
 #[test]
 fn a_file_found_while_following_is_held_to_the_watermark_it_missed() {
     let directory = windows(&[order("a", 5_000) + &order("a", 200_000)], "");
     let mut running = directory.start(&["run", "job.toml", "--follow", "--workers", "2"]);
-    running.wait_for("the first window closed", || {
-        has_lines(&directory, "aggregates", 1)
-    });
+    wait_for_lines(&mut running, &directory, "aggregates", 1);
     // Found empty: it holds nothing back, and its first record meets the watermark of the others as its floor.
     directory.write(&jobs::input_file("orders", 1), "");
     directory.append(&jobs::input_file("orders", 0), order("a", 300_000));
-    running.wait_for("the second window closed", || {
-        has_lines(&directory, "aggregates", 2)
-    });
+    wait_for_lines(&mut running, &directory, "aggregates", 2);
     directory.append(
         &jobs::input_file("orders", 1),
         order("b", 6_000) + &order("b", 310_000),
@@ -261,14 +260,12 @@ fn an_idle_partition_holds_nothing_back_and_wakes_at_the_floor() {
         "idle_timeout_ms = 1",
     );
     let mut running = directory.start(&["run", "job.toml", "--follow", "--workers", "2"]);
-    running.wait_for("a window closed", || has_lines(&directory, "aggregates", 1));
+    wait_for_lines(&mut running, &directory, "aggregates", 1);
     directory.append(
         &jobs::input_file("orders", 1),
         order("b", 6_000) + &order("b", 199_000),
     );
-    running.wait_for("the late one is dead", || {
-        has_lines(&directory, "dead_letters", 1)
-    });
+    wait_for_lines(&mut running, &directory, "dead_letters", 1);
     running.interrupt().succeeded();
     assert_eq!(late(&directory), [("b".to_owned(), 6_000, 200_000)]);
     // The record of the idle partition and its floor are recorded: a start that replays them says the same.
