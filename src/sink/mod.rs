@@ -15,6 +15,8 @@
 pub mod captured;
 pub mod committer;
 pub mod files;
+#[cfg(test)]
+mod kill_test;
 pub mod progress_log;
 
 use crate::checkpoint::binding::Binding;
