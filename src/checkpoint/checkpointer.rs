@@ -1,14 +1,15 @@
 //! The checkpointer: a thread that writes a checkpoint once everything up to its epoch is committed.
 //!
 //! ```text
-//!  workers ── changed rows of the cut at C ──┐
-//!  sealed bindings, ascending ───────────────┼─► all workers? bound up to C? all shards committed C? ─► Series::write
-//!  committers ── "an epoch was committed" ───┘                                                          └─ told to sinks
+//!  workers: changed rows of the cut at C ─┐
+//!  bindings, ascending ───────────────────┼─► all workers? bound and committed up to C? ─► Series::write
+//!  committers: "an epoch was committed" ──┘                                                └─► Marks::oldest
 //! ```
 //!
-//! It only ever follows: a cut that is not yet committed when the job ends is dropped. Assumes that every binding up to
-//! C is sent before an output shard may commit C (replayed ones too), and that a worker sends each cut once, after all
-//! of the cut's rows. Cuts are written in the order of their epochs.
+//! It only ever follows: a cut that is not yet committed when the job ends is dropped. Assumes that every
+//! binding up to C, C's own included even if it is empty, is sent before an output shard may commit C (replayed
+//! ones too), and that a worker sends each cut once, with all of its rows. Cuts are written in the order of
+//! their epochs.
 //!
 //! A failed write ends the thread with its error, which is told like success. Nothing is retried blindly.
 
@@ -54,7 +55,8 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// What the committer of an output shard and the checkpointer tell each other. Neither ever waits for the other.
+/// What the committer of an output shard and the checkpointer tell each other. Neither ever waits for the
+/// other.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// The greatest committed epoch; raised by the committer.
@@ -72,8 +74,8 @@ pub struct Checkpointer {
     thread: JoinHandle<Result<()>>,
 }
 
-/// Starts the thread. `positions` is where the inputs stood at the restored checkpoint; `shards` are the marks of the
-/// output shards, of which [`Event::Committed`] tells that one has risen.
+/// Starts the thread. `positions` is where the inputs stood at the restored checkpoint; `shards` are the
+/// marks of the output shards, of which [`Event::Committed`] tells that one has risen.
 pub fn spawn(
     series: Series,
     workers: usize,
@@ -99,12 +101,14 @@ pub fn spawn(
 }
 
 impl Checkpointer {
-    /// Where workers and committers send events. The queue has no bound: cut again only when the last was written.
+    /// Where workers and committers send events. The queue has no bound: cut again only when the last was
+    /// written.
     pub fn events(&self) -> Sender<Event> {
         self.events.clone()
     }
 
-    /// Waits, once all other senders are gone, until every committed cut is written; gives the error that ended it.
+    /// Waits, once all other senders are gone, until every committed cut is written; gives the error that
+    /// ended it.
     pub fn finish(self) -> Result<()> {
         drop(self.events);
         self.thread

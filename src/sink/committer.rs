@@ -1,15 +1,16 @@
 //! The committer: a thread that owns one sink and commits what workers have sealed.
 //!
 //! ```text
-//!  seal(e) ─► bounded queue ─► take one, then all that waits ─► has rows, or waited 1 s, or the end? ─► Sink::commit
-//!                                                                                                      └─► told
+//!  seal(e) ─► bounded queue ─► take one, then all that waits ─► rows, or 1 s, or the end? ─► Sink::commit
+//!                                                                                            └─► told
 //! ```
 //!
-//! Group commit adjusts itself: while a transaction is written, epochs queue up and become the next one. Epochs without
-//! a row are folded into the next transaction, or written after [`EMPTY_COMMIT`], or at the end.
+//! Group commit adjusts itself: while a transaction is written, epochs queue up and become the next one.
+//! Epochs without a row are folded into the next transaction, or written after [`EMPTY_COMMIT`], or at the
+//! end.
 //!
-//! Only sealed epochs get here, so the end of the queue may be committed whatever ended it. An error ends the thread,
-//! stays in [`Committer::failure`], and is told like success; nothing is committed after it.
+//! Only sealed epochs get here, so the end of the queue may be committed whatever ended it. An error ends the
+//! thread, stays in [`Committer::failure`], and is told like success; nothing is committed after it.
 
 use super::{SealedEpoch, Sink};
 use crate::checkpoint::checkpointer::Marks;
@@ -22,7 +23,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Told of every commit with its epochs, and of the error that ends the thread. Called on the committer's thread.
+/// Told of every commit with its epochs, and of the error that ends the thread. Called on the committer's
+/// thread.
 pub type Told = Box<dyn FnMut(Result<&[Epoch], &Error>) + Send>;
 
 /// The running thread. Clones of its [`Queue`] feed it; it ends when all of them are gone.
@@ -39,8 +41,8 @@ pub struct Queue {
     failure: Arc<OnceLock<Error>>,
 }
 
-/// Starts the thread. At most `capacity` epochs wait; more block whoever sends them, so workers bound the epochs in
-/// flight below it. `oldest` is raised by the checkpointer: bindings up to it are needed no more.
+/// Starts the thread. At most `capacity` epochs wait; more block whoever sends them, so workers bound the
+/// epochs in flight below it. `oldest` is raised by the checkpointer: bindings up to it are needed no more.
 pub fn spawn(
     name: &str,
     sink: Box<dyn Sink>,
@@ -107,7 +109,8 @@ impl Committer {
         &self.queue
     }
 
-    /// Waits, once all other queues are dropped, until everything is committed; gives the greatest committed epoch.
+    /// Waits, once all other queues are dropped, until everything is committed; gives the greatest committed
+    /// epoch.
     pub fn finish(self) -> Result<Epoch> {
         let Queue {
             epochs,

@@ -1,8 +1,9 @@
-//! The whole protocol under SIGKILL: a small job with state, checkpoints and files, killed at every crash point, twice
-//! in a row, and started again until it is done. Its files must equal those of a run that nobody disturbed.
+//! The whole protocol under SIGKILL: a small job with state, checkpoints and files, killed at every crash
+//! point, twice in a row, and started again until it is done. Its files must equal those of a run that nobody
+//! disturbed.
 //!
-//! The job counts keys: its output depends on its state, and how epochs are cut differs from generation to generation,
-//! so that a lost binding, a wrong restore or an output that is not cut back shows.
+//! The job counts keys: its output depends on its state, and how epochs are cut differs from generation to
+//! generation, so that a lost binding, a wrong restore or an output that is not cut back shows.
 
 use super::committer;
 use super::files::{CONTROL_ARM, Files, Shard, observe};
@@ -223,7 +224,8 @@ fn undisturbed() -> [Vec<u8>; 2] {
 fn killed_at_every_point_it_ends_with_the_same_files() {
     let expected = undisturbed();
     for point in crash::POINTS {
-        // First somewhere in the middle, then early in the restart: during a restore, and a restore of a restore.
+        // First somewhere in the middle, then early in the restart: during a restore, and a restore of a
+        // restore.
         let points: Vec<_> = ["after-manifest:2", "1", "3", "1", "2"]
             .map(|nth| format!("{point}:{nth}"))
             .into();
