@@ -12,7 +12,7 @@
 //!  changed rows ─────────────────────────────────────────────────────────┴─► checkpointer: chunks, manifest
 //! ```
 //!
-//! **Steady state.** An epoch is sealed when every worker's share of its [binding](binding) is there. The
+//! **Steady state.** An epoch is sealed when every worker's share of its [binding] is there. The
 //! sink appends its rows to the outputs, syncs them, and then appends one [progress record](progress) with
 //! the bindings and the lengths of all outputs: that record *is* the commit. Every few seconds a cut at epoch
 //! C asks the operators for their changed rows. The [`checkpointer`] waits until every output shard has

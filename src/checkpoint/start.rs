@@ -1,4 +1,4 @@
-//! Start: observes, lets [`decide`](mod@decide) choose, restores, and claims the next generation. I/O without
+//! Start: observes, lets [`decide`](super::decide) choose, restores, and claims the next generation. I/O without
 //! judgement.
 //!
 //! ```text

@@ -10,7 +10,7 @@
 //! end.
 //!
 //! Only sealed epochs get here, so the end of the queue may be committed whatever ended it. An error ends the
-//! thread, stays in [`Committer::failure`], and is told like success; nothing is committed after it.
+//! thread, stays in [`Queue::failure`], and is told like success; nothing is committed after it.
 
 use super::{SealedEpoch, Sink};
 use crate::checkpoint::checkpointer::Marks;

@@ -269,6 +269,7 @@ fn long_torn_record_leaves_nothing_behind() {
     drop(files);
     let (_, replay, files) = started(scratch.path(), false).unwrap();
     assert_eq!((files.committed(), replay.len()), (2, 2));
+    assert_eq!(log.metadata().unwrap().len(), files.log_length());
 }
 
 #[test]
