@@ -266,6 +266,8 @@ mod tests {
         ] {
             assert!(!is_ordered(&eager, "risk_alerts", &finals, &bad), "{bad:?}");
         }
+        let passing = [row("x/y", "RAISED"), row("x/y", "WITHDRAWN")];
+        assert!(is_ordered(&eager, "risk_alerts", &finals, &passing));
         let twice = [finals[0].clone(), finals[0].clone()];
         assert!(
             is_ordered(&eager, "risk_alerts", &twice, &[up.clone(), up]),
