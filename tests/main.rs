@@ -4,6 +4,7 @@
 //! module promises is tested beside that module. A regression is named after its issue.
 
 mod harness; // An empty directory of one's own, and the program itself.
+mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 
 mod cases {
