@@ -5,7 +5,7 @@
 
 mod harness; // An empty directory of one's own, and the program itself.
 mod jobs; // Jobs as files and as what must come out of them.
-mod oracle; // The contract computed slowly from whole inputs; what every other test compares the program with.
+mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 
 mod cases {

@@ -1,16 +1,17 @@
-//! The oracle: what a finite run of a job must give, computed slowly from the contract (`semantics.md`) alone.
+//! The oracle: what a finite run of a job must give, computed slowly, from the contract (`semantics.md`).
 //!
 //! ```text
-//!  Job: inputs as bytes ──> log (records, dead letters) ──> one function per dataflow ──> Expected: rows per output
-//!                                                                                              │
-//!  output file of a run ───────────────> compare: the same multiset? ·  check_order: the order per key? ◄──┘
+//!  Job: inputs as bytes ──> log: records, dead letters ──> a function per dataflow ──> Expected: rows
+//!                                                                                            │
+//!  output file of a run ──> rows ──> compare: the same multiset? order: as promised per key? ◄┘
 //! ```
 //!
-//! It shares nothing with the engine: own JSON, own decoding, sorted lists and `BTreeMap`s over the whole input. It
-//! assumes that every partition is active and ends, so every window closes and every pattern and timeout is
-//! certain in the end. It says nothing of what depends on where epochs were cut: of `event_counts` and emit =
-//! "changes" it knows the last row of each key, of emit = "eager" the net; [`compare::settle`] brings an actual
-//! file to that form. Where the contract leaves room, the module that decides says which reading it chose.
+//! It shares nothing with the engine: own JSON, own decoding, sorted lists and `BTreeMap`s over the whole
+//! input. It assumes that every partition is active and ends, so every window closes and every pattern and
+//! timeout is certain in the end. It says nothing of what depends on where epochs were cut: of `event_counts`
+//! and emit = "changes" it knows the last row of each key, of emit = "eager" the net; [`compare::check`]
+//! brings an actual file to that form. Where the contract leaves room, the module that decides says which
+//! reading it chose.
 
 mod alerts;
 #[cfg(test)]
@@ -20,8 +21,11 @@ mod enriched_orders;
 mod event_counts;
 mod json;
 mod log;
+mod message;
+pub mod order;
 mod records;
 mod risk_pattern;
+mod rows;
 mod tumbling_aggregates;
 
 use log::Log;
@@ -78,8 +82,11 @@ pub enum Emit {
 ///
 /// Rows of one key stand in the order the contract states, where it states one for the final modes. Of
 /// `event_counts` and emit = "changes" the last row of each key is here, of emit = "eager" the FINAL rows.
+#[derive(Default)]
 pub struct Expected {
     pub outputs: BTreeMap<String, Vec<Value>>,
+    /// The (partition, offset) of the entry behind each row of the alert outputs.
+    pub entries: BTreeMap<String, Vec<(usize, usize)>>,
 }
 
 impl Job {
@@ -100,24 +107,6 @@ impl Job {
     fn settings(&self, dataflow: &str) -> Settings {
         self.settings.get(dataflow).copied().unwrap_or_default()
     }
-
-    fn log(&self, input: &str) -> Option<Log> {
-        let consumed = |partition: usize| {
-            self.from
-                .get(&(input.to_string(), partition))
-                .copied()
-                .unwrap_or_default()
-        };
-        let is_first = self.from.is_empty();
-        self.inputs
-            .get(input)
-            .map(|found| log::read(input, found, self.replay_tick_ms, is_first, consumed))
-    }
-
-    fn required_log(&self, input: &str) -> Log {
-        self.log(input)
-            .unwrap_or_else(|| panic!("the job lacks the input `{input}`"))
-    }
 }
 
 impl Input {
@@ -134,44 +123,91 @@ impl Input {
 
 /// What a finite run of the job must write, computed from its whole inputs.
 pub fn expected(job: &Job) -> Expected {
-    let mut outputs: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    let mut dead_letters = Vec::new();
-    for input in job
-        .dataflows
-        .iter()
-        .flat_map(|dataflow| inputs_of(dataflow))
-        .collect::<std::collections::BTreeSet<_>>()
-    {
-        dead_letters.extend(job.log(input).into_iter().flat_map(|log| log.dead_letters));
-    }
+    let logs = read_logs(job);
+    let mut expected = Expected::default();
+    let mut dead_letters: Vec<Value> = logs.values().flat_map(|log| log.dead_letters.clone()).collect();
     for dataflow in &job.dataflows {
         let settings = job.settings(dataflow);
         let (results, late) = match dataflow.as_str() {
-            "alerts" => (alerts::results(job), Vec::new()),
-            "tumbling_aggregates" => tumbling_aggregates::results(&job.required_log("orders"), &settings),
-            "enriched_orders" => enriched_orders::results(
-                &job.required_log("orders"),
-                &job.required_log("payments"),
-                &settings,
-            ),
-            "risk_pattern" => risk_pattern::results(&job.required_log("transactions"), &settings),
-            "event_counts" => (event_counts::results(&job.required_log("events")), Vec::new()),
+            "alerts" => {
+                add_alerts(&mut expected, &logs);
+                continue;
+            }
+            "tumbling_aggregates" => tumbling_aggregates::results(&logs["orders"], &settings),
+            "enriched_orders" => enriched_orders::results(&logs["orders"], &logs["payments"], &settings),
+            "risk_pattern" => risk_pattern::results(&logs["transactions"], &settings),
+            "event_counts" => (event_counts::results(&logs["events"]), Vec::new()),
             other => panic!("no dataflow `{other}`"),
         };
-        outputs.extend(
-            results
-                .into_iter()
-                .map(|(output, rows)| (output.to_string(), rows)),
-        );
+        expected
+            .outputs
+            .extend(results.into_iter().map(|(output, rows)| (output.into(), rows)));
         dead_letters.extend(late);
     }
-    dead_letters.sort_by_key(compare::dead_letter_order);
-    outputs.insert("dead_letters".into(), dead_letters);
-    Expected { outputs }
+    dead_letters.sort_by_key(place_of_dead_letter);
+    expected.outputs.insert("dead_letters".into(), dead_letters);
+    expected
 }
 
 /// Rows by output, as a dataflow returns them.
 type Results = Vec<(&'static str, Vec<Value>)>;
+
+/// Logs by input.
+type Logs = BTreeMap<&'static str, Log>;
+
+/// Every input the job's dataflows read, each once. Only `devices` may be missing.
+fn read_logs(job: &Job) -> Logs {
+    let mut logs = Logs::new();
+    for name in job.dataflows.iter().flat_map(|dataflow| inputs_of(dataflow)) {
+        let Some(input) = job.inputs.get(*name) else {
+            assert_eq!(*name, "devices", "the job lacks an input");
+            continue;
+        };
+        let consumed = |partition: usize| {
+            job.from
+                .get(&(name.to_string(), partition))
+                .copied()
+                .unwrap_or_default()
+        };
+        logs.insert(
+            name,
+            log::read(name, input, job.replay_tick_ms, job.from.is_empty(), consumed),
+        );
+    }
+    logs
+}
+
+fn add_alerts(expected: &mut Expected, logs: &Logs) {
+    for output in ["email", "sms", "push", "device_push"] {
+        if output != "device_push" || logs.contains_key("devices") {
+            expected.outputs.insert(output.into(), Vec::new());
+        }
+    }
+    for alert in alerts::alerts(logs) {
+        expected
+            .outputs
+            .entry(alert.output.into())
+            .or_default()
+            .push(alert.row);
+        expected
+            .entries
+            .entry(alert.output.into())
+            .or_default()
+            .push(alert.origin);
+    }
+}
+
+/// Where a dead letter stands among those of its job: by input, partition, offset, dataflow.
+fn place_of_dead_letter(row: &Value) -> (String, Option<u64>, Option<u64>, String) {
+    let value = &row["value"];
+    let text = |field: &str| value[field].as_str().unwrap_or_default().to_string();
+    (
+        text("input"),
+        value["partition"].as_u64(),
+        value["offset"].as_u64(),
+        text("dataflow"),
+    )
+}
 
 /// The inputs a dataflow reads.
 fn inputs_of(dataflow: &str) -> &'static [&'static str] {

@@ -1,13 +1,14 @@
-//! Start: observes, lets [`decide`](mod@decide) choose, restores, and claims the next generation. I/O without judgement.
+//! Start: observes, lets [`decide`](super::decide) choose, restores, and claims the next generation. I/O without
+//! judgement.
 //!
 //! ```text
-//!  locks held ─► observe claims, begun, manifests ─► decide ─┬─ refuse: nothing was changed
-//!                progress (observed by the sinks)    ▲       └─ load checkpoint ─► claim ─► (sinks open) ─► begin
-//!                                                    └ damaged: without it ┘
+//!  locks held ─► observe claims, begun,  ─► decide ─┬─ refuse: nothing was changed
+//!                manifests; progress        ▲       └─ load checkpoint ─► claim ─► (sinks open) ─► begin
+//!                (found by the sinks)       └─ damaged: without it ─┘
 //! ```
 //!
-//! Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may follow the decision. A chunk
-//! that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
+//! Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may follow the decision.
+//! A chunk that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
 
 use super::binding::{Binding, Positions};
 use super::claim::{self, Claim};
@@ -118,7 +119,8 @@ pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<
     })
 }
 
-/// Marks that from now on outputs may exist. After the sinks are open, before anything is written to an output.
+/// Marks that from now on outputs may exist. After the sinks are open, before anything is written to an
+/// output.
 pub fn begin(store: &dyn Store, claim: &Claim) -> Result<()> {
     // The mark of an earlier start is as good as ours.
     store::publish(

@@ -7,20 +7,18 @@
 //! ```
 //!
 //! Readings chosen, where the contract leaves room:
-//! - Table messages apply by (tick, partition, offset). A key that keeps to one partition, as it must, thereby has
-//!   its last write; what earlier runs consumed, and what has no time, is there from the start.
+//! - Table messages apply by (tick, partition, offset). A key that keeps to one partition, as it must,
+//!   thereby has its last write; what earlier runs consumed, and what has no time, is there from the start.
 //! - An address is (channel, address): the same text as e-mail and as push address is two addresses.
-//! - A customer with two push addresses has two push messages, but each device one message: the device is where it
-//!   goes, and an `alert_id` goes there once. Devices are equal when push id and type are.
-//! - `alert_id`s of different (customer, type, parameter) that happen to be spelt alike stay different alerts.
+//! - A customer with two push addresses has two push messages, but each device one message: the device is
+//!   where it goes, and an `alert_id` goes there once. Devices are equal when push id and type are.
+//! - `alert_id`s of different (customer, type, parameter) that happen to be spelt alike stay different
+//!   alerts.
 
-use super::log::{Log, Record};
-use super::{Job, Results};
+use super::Logs;
+use super::log::Record;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The first three are the channels.
-const OUTPUTS: &[&str] = &["email", "sms", "push", "device_push"];
 
 /// Rows of one table by key.
 type Table<'a> = BTreeMap<&'a str, &'a Value>;
@@ -33,37 +31,25 @@ pub struct Alert {
     pub row: Value,
 }
 
-/// The rows of the alert outputs; `device_push` only where the job has the input `devices`.
-pub fn results(job: &Job) -> Results {
-    let outputs = if job.inputs.contains_key("devices") {
-        OUTPUTS
-    } else {
-        &OUTPUTS[..3]
-    };
-    let alerts = alerts(job);
-    let rows_of = |output: &&'static str| {
-        let rows = alerts
-            .iter()
-            .filter(|alert| alert.output == *output)
-            .map(|alert| alert.row.clone());
-        (*output, rows.collect())
-    };
-    outputs.iter().map(rows_of).collect()
-}
-
-/// All messages, those of one tick by (partition, offset) of their entries.
-pub fn alerts(job: &Job) -> Vec<Alert> {
-    let logs = [job.required_log("authorizations"), job.required_log("settings")];
-    let devices = job.log("devices");
-    let logs: Vec<&Log> = logs.iter().chain(&devices).collect();
-    let entry_log = job.required_log("entries");
-    let mut entries: Vec<&Record> = entry_log.records.iter().filter(|entry| !entry.earlier).collect();
+/// All messages, in order of tick, then of their entries' (partition, offset).
+pub fn alerts(logs: &Logs) -> Vec<Alert> {
+    let entries = &logs["entries"].records;
+    let tables = [
+        Some(&logs["authorizations"]),
+        Some(&logs["settings"]),
+        logs.get("devices"),
+    ];
+    let mut entries: Vec<&Record> = entries.iter().filter(|entry| !entry.earlier).collect();
     entries.sort_by_key(|entry| (entry.tick, entry.partition, entry.offset));
 
     let mut updates: Vec<(Option<i64>, usize, &Record)> = Vec::new();
-    for (table, log) in logs.iter().enumerate() {
+    for (table, log) in tables.into_iter().enumerate() {
         let tick = |update: &Record| update.tick.filter(|_| !update.earlier);
-        updates.extend(log.records.iter().map(|update| (tick(update), table, update)));
+        updates.extend(
+            log.into_iter()
+                .flat_map(|log| &log.records)
+                .map(|update| (tick(update), table, update)),
+        );
     }
     updates.sort_by_key(|(tick, table, update)| (*tick, *table, update.partition, update.offset));
 
@@ -109,8 +95,7 @@ fn alerts_of(entry: &Record, [authorizations, settings, devices]: &[Table; 3]) -
             let message = message(entry, customer, kind, &parameter);
             let mut to_devices = BTreeSet::new();
             for (channel, address) in addresses.iter().filter(|(channel, _)| channels.contains(channel)) {
-                let output = OUTPUTS.iter().find(|output| output.eq_ignore_ascii_case(channel));
-                send(output.expect("a checked channel"), address, &message);
+                send(output_of(channel), address, &message);
                 if *channel == "PUSH" {
                     let owned = devices
                         .get(customer)
@@ -128,6 +113,15 @@ fn alerts_of(entry: &Record, [authorizations, settings, devices]: &[Table; 3]) -
         }
     }
     alerts
+}
+
+fn output_of(channel: &str) -> &'static str {
+    match channel {
+        "EMAIL" => "email",
+        "SMS" => "sms",
+        "PUSH" => "push",
+        other => panic!("no channel `{other}`"),
+    }
 }
 
 /// What tells one rule of a customer's account from another: its type and the parameter that type uses.
@@ -284,7 +278,8 @@ mod tests {
             inputs: &[&["A x 1 +6 0 bob; A y 1 -6 0 bob; A z 1 +6 0 Bob; A n 1 +6 0"], &["A c"],
                 &["c EMAIL=m A/EUR/CREDITED_FROM/bob/EMAIL"]], rows: "m<x/c/CREDITED_FROM/bob", dead: "" },
         Case { story: "another currency",
-            inputs: &[&["A x 1 +6 0 $USD; A y 1 +6 0"], &["A c"], &["c EMAIL=m A/USD/CREDITED_ABOVE/1/EMAIL"]],
+            inputs: &[&["A x 1 +6 0 $USD; A y 1 +6 0"], &["A c"],
+                &["c EMAIL=m A/USD/CREDITED_ABOVE/1/EMAIL"]],
             rows: "m<x/c/CREDITED_ABOVE/1", dead: "" },
         Case { story: "the balance before is below what 64 bits hold",
             inputs: &[&["A x 1 +9223372036854775807 -9223372036854775807"], &["A c"],
@@ -292,11 +287,13 @@ mod tests {
             rows: "m<x/c/BALANCE_ABOVE/-9223372036854775808", dead: "" },
         Case { story: "equal rules, customers and addresses count once; rules differing in channels are one",
             inputs: &[&["A x 1 +6 0"], &["A c c"],
-                &["c EMAIL=m EMAIL=m SMS=s EMAIL=n A/EUR/CREDITED_ABOVE/1/EMAIL A/EUR/CREDITED_ABOVE/1/EMAIL+SMS"]],
+                &["c EMAIL=m EMAIL=m SMS=s EMAIL=n \
+                    A/EUR/CREDITED_ABOVE/1/EMAIL A/EUR/CREDITED_ABOVE/1/EMAIL+SMS"]],
             rows: "m<x/c/CREDITED_ABOVE/1; n<x/c/CREDITED_ABOVE/1; s<x/c/CREDITED_ABOVE/1", dead: "" },
         Case { story: "a rule of the account's other list, and a channel without address",
             inputs: &[&["A x 1 +6 0"], &["A c"],
-                &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL A/EUR/CREDITED_ABOVE/2/EMAIL+PUSH B/EUR/CREDITED_ABOVE/3/EMAIL"]],
+                &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL A/EUR/CREDITED_ABOVE/2/EMAIL+PUSH \
+                    B/EUR/CREDITED_ABOVE/3/EMAIL"]],
             rows: "m<x/c/CREDITED_ABOVE/1; m<x/c/CREDITED_ABOVE/2", dead: "" },
         Case { story: "two customers with one address",
             inputs: &[&["A x 1 +6 0"], &["A c d"],
@@ -312,7 +309,8 @@ mod tests {
             rows: "c<x/c/CREDITED_ABOVE/1; m<y/d/CREDITED_ABOVE/1; p(ios)<x/c/CREDITED_ABOVE/1; \
                 p(watch)<x/c/CREDITED_ABOVE/1; q(ios)<x/c/CREDITED_ABOVE/1", dead: "" },
         Case { story: "two push addresses, one message to the device",
-            inputs: &[&["A x 1 +6 0"], &["A c"], &["c PUSH=c PUSH=d A/EUR/CREDITED_ABOVE/1/PUSH"], &["c p=ios"]],
+            inputs: &[&["A x 1 +6 0"], &["A c"],
+                &["c PUSH=c PUSH=d A/EUR/CREDITED_ABOVE/1/PUSH"], &["c p=ios"]],
             rows: "c<x/c/CREDITED_ABOVE/1; d<x/c/CREDITED_ABOVE/1; p(ios)<x/c/CREDITED_ABOVE/1", dead: "" },
     ];
 
@@ -328,11 +326,13 @@ mod tests {
                 &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL @1000"]],
             rows: "m<x/c/CREDITED_ABOVE/1; m<y/c/CREDITED_ABOVE/1", dead: "" },
         Case { story: "an invalid entry moves no as-of time",
-            inputs: &[&["A x 2000 +-6 0; A y 5 +6 0"], &["A c"], &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL @1000"]],
+            inputs: &[&["A x 2000 +-6 0; A y 5 +6 0"], &["A c"],
+                &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL @1000"]],
             rows: "", dead: "INVALID A" },
         Case { story: "the last write wins, in one tick and over ticks",
             inputs: &[&["A x 5 +6 0; A y 1000 +6 0"], &["A c @0; A d @1; A e @1000"],
-                &["c EMAIL=c A/EUR/CREDITED_ABOVE/1/EMAIL; d EMAIL=d A/EUR/CREDITED_ABOVE/1/EMAIL; e EMAIL=e A/EUR/CREDITED_ABOVE/1/EMAIL"]],
+                &["c EMAIL=c A/EUR/CREDITED_ABOVE/1/EMAIL; d EMAIL=d A/EUR/CREDITED_ABOVE/1/EMAIL; \
+                    e EMAIL=e A/EUR/CREDITED_ABOVE/1/EMAIL"]],
             rows: "d<x/d/CREDITED_ABOVE/1; e<y/e/CREDITED_ABOVE/1", dead: "" },
         Case { story: "tombstones remove from their tick on; a row may come back",
             inputs: &[&["A x 5 +6 0; A y 1000 +6 0; A z 2000 +6 0"], &["A c; A - @1000; A c @2000"],
@@ -374,7 +374,8 @@ mod tests {
     fn a_message_shows_the_entry_in_full() {
         #[rustfmt::skip]
         let case = Case { story: "", inputs: &[&["A x 1 +12345 -7 bob"], &["A c"],
-            &["c EMAIL=m SMS=s A/EUR/CREDITED_ABOVE/5/EMAIL A/EUR/CREDITED_FROM/bob/SMS"]], rows: "", dead: "" };
+            &["c EMAIL=m SMS=s A/EUR/CREDITED_ABOVE/5/EMAIL A/EUR/CREDITED_FROM/bob/SMS"]],
+            rows: "", dead: "" };
         let outputs = expected(&TABLE.job(&case)).outputs;
         let names: Vec<&str> = outputs.keys().map(String::as_str).collect();
         assert_eq!(
@@ -384,8 +385,9 @@ mod tests {
         );
         let message = |kind: &str, parameter: &str, threshold: &str| {
             let text = format!(
-                r#"{{"alert_id":"x/c/{kind}/{parameter}","customer_id":"c","type":"{kind}","account_id":"A","entry_id":"x",
-                "booked_at":1,"params":{{"amount":"123.45","balance_after":"-0.07","currency":"EUR",{threshold}
+                r#"{{"alert_id":"x/c/{kind}/{parameter}","customer_id":"c","type":"{kind}","account_id":"A",
+                "entry_id":"x","booked_at":1,"params":{{"amount":"123.45","balance_after":"-0.07",
+                "currency":"EUR",{threshold}
                 "counterparty":"bob"}}}}"#
             );
             serde_json::from_str::<Value>(&text).expect("a message")
@@ -415,7 +417,8 @@ mod tests {
     fn a_later_run_keeps_the_tables_and_alerts_only_on_what_is_new() {
         #[rustfmt::skip]
         let case = Case { story: "", inputs: &[&["A x 5000 +6 0; A y 0 +6 0"], &["A c @9000"],
-            &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL; c EMAIL=n A/EUR/CREDITED_ABOVE/1/EMAIL"]], rows: "", dead: "" };
+            &["c EMAIL=m A/EUR/CREDITED_ABOVE/1/EMAIL; c EMAIL=n A/EUR/CREDITED_ABOVE/1/EMAIL"]],
+            rows: "", dead: "" };
         let mut job = TABLE.job(&case);
         let first_lines = [
             ("entries", entry(&["A", "x", "5000", "+6", "0"])),
@@ -428,8 +431,8 @@ mod tests {
         for (input, line) in first_lines {
             job.from.insert((input.into(), 0), line.len() + 1);
         }
-        // The first run saw the authorization after its entries; the second has it from the start, and the new
-        // settings too, for they have no time.
+        // The first run saw the authorization after its entries; the second has it from the start, and the
+        // new settings too, for they have no time.
         assert_eq!(
             results(&job, show),
             ("n<y/c/CREDITED_ABOVE/1".into(), String::new())

@@ -1,7 +1,8 @@
 //! The short hand in which the oracle's own tests write inputs and read results.
 //!
-//! A partition is one text: records separated by `;`, a record's words by spaces. What a record's words mean stands
-//! at the function that turns them into a line. Results are read as one text: rows separated by `; `, sorted.
+//! A partition is one text: records separated by `;`, a record's words by spaces. What a record's words mean
+//! stands at the function that turns them into a line. Results are read as one text: rows separated by `; `,
+//! sorted.
 
 use super::{Input, Job, Settings, expected};
 use base64::Engine;
@@ -17,12 +18,15 @@ pub struct Case {
     pub dead: &'static str,
 }
 
+/// Turns the words of a record into a line.
+pub type Line = fn(&[&str]) -> String;
+
 /// A dataflow with everything its cases have in common.
 pub struct Table {
     pub dataflow: &'static str,
     pub settings: Settings,
     /// Each input's name and what its records' words mean.
-    pub inputs: &'static [(&'static str, fn(&[&str]) -> String)],
+    pub inputs: &'static [(&'static str, Line)],
     /// Adapts the inputs, where a case is about their settings.
     pub adapt: fn(&mut Input),
     /// A row of any output but `dead_letters`, as text.
@@ -73,8 +77,13 @@ pub fn joined(rows: &[Value], show: fn(&Value) -> String) -> String {
     shown.join("; ")
 }
 
+/// Rows as the text of an output file.
+pub fn file<'a>(rows: impl IntoIterator<Item = &'a Value>) -> String {
+    rows.into_iter().map(|row| format!("{row}\n")).collect()
+}
+
 /// The bytes of partitions written in short hand.
-pub fn partitions(texts: &[&str], line: fn(&[&str]) -> String) -> Vec<Vec<u8>> {
+pub fn partitions(texts: &[&str], line: Line) -> Vec<Vec<u8>> {
     let bytes = |text: &&str| {
         let records = text
             .split(';')
@@ -148,9 +157,10 @@ pub fn entry(words: &[&str]) -> String {
         .iter()
         .find_map(|word| word.strip_prefix('$'))
         .unwrap_or("EUR");
+    let counterparty = words[5..].iter().find(|word| !word.starts_with('$'));
     let value = json!({"entry_id": words[1], "account_id": words[0], "booked_at": number(words[2]),
         "direction": direction, "amount": number(&words[3][1..]), "currency": currency,
-        "balance_after": number(words[4]), "counterparty": words[5..].iter().find(|word| !word.starts_with('$'))});
+        "balance_after": number(words[4]), "counterparty": counterparty});
     json!({"key": words[0], "value": value}).to_string()
 }
 
@@ -160,7 +170,8 @@ pub fn authorization(words: &[&str]) -> String {
     table_line(words, json!({"account_id": words[0], "customers": customers}))
 }
 
-/// `customer CHANNEL=address ... account/currency/type/parameter/CHANNEL+CHANNEL ... [@time]`, or a tombstone.
+/// `customer CHANNEL=address ... account/currency/type/parameter/CHANNEL+CHANNEL ... [@time]`, or a
+/// tombstone.
 pub fn setting(words: &[&str]) -> String {
     let address = |word: &&str| {
         word.split_once('=')

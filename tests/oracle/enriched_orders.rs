@@ -1,4 +1,5 @@
-//! Every pair of an order and a payment of one key whose times differ by at most `within_ms`, late records set aside.
+//! Every pair of an order and a payment of one key whose times differ by at most `within_ms`, late records
+//! set aside.
 //!
 //! Forgetting does not show: a record is forgotten only when every partner it could still meet is late.
 //! Two records with equal contents are two records, so equal pairs may come more than once.
@@ -94,16 +95,19 @@ mod tests {
             rows: "A o1+p3; A o1+p4; A o2+p3; A o2+p4", dead: "" },
         Case { story: "equal records are two records, so a pair comes twice",
             inputs: &[&["A 1 1; A 1 1"], &["A 3 1"]], rows: "A o1+p3; A o1+p3", dead: "" },
-        Case { story: "late at event time + 40 = watermark, not one before; payments have their own watermark",
-            inputs: &[&["B 40 1; A 1 1; B 41 1; A 1 1"], &["A 1 1"]], rows: "A o1+p1", dead: "LATE A@1 for 41" },
+        Case { story: "late at event time + 40 = watermark, not one before; payments have their own",
+            inputs: &[&["B 40 1; A 1 1; B 41 1; A 1 1"], &["A 1 1"]],
+            rows: "A o1+p1", dead: "LATE A@1 for 41" },
         Case { story: "a late payment",
             inputs: &[&["A 1 1"], &["B 99 1; A 1 1"]], rows: "", dead: "LATE A@1 for 99" },
         Case { story: "a partner that is not late may come after the other input has run far ahead",
-            inputs: &[&["A 10 1; B 1000 1"], &["A 40 1; C 79 1; A 40 2"]], rows: "A o10+p40; A o10+p40", dead: "" },
+            inputs: &[&["A 10 1; B 1000 1"], &["A 40 1; C 79 1; A 40 2"]],
+            rows: "A o10+p40; A o10+p40", dead: "" },
         Case { story: "another partition's watermark makes nothing late",
             inputs: &[&["A 999 1", "A 1 1"], &["A 1 1"]], rows: "A o1+p1", dead: "" },
         Case { story: "invalid on both sides",
-            inputs: &[&["A 999 -1; A 1 1"], &["A 999 x; A 1 1"]], rows: "A o1+p1", dead: "INVALID A; INVALID A" },
+            inputs: &[&["A 999 -1; A 1 1"], &["A 999 x; A 1 1"]],
+            rows: "A o1+p1", dead: "INVALID A; INVALID A" },
     ];
 
     #[test]
@@ -137,7 +141,8 @@ mod tests {
             .outputs
             .remove("enriched")
             .expect("enriched");
-        let expected = r#"[{"key":"A","value":{"order":{"amount":5,"currency":"EUR","order_id":"o1","placed_at":1},
+        let expected = r#"[{"key":"A","value":{"order":{"amount":5,"currency":"EUR","order_id":"o1",
+            "placed_at":1},
             "payment":{"amount":6,"currency":"EUR","paid_at":2,"payment_id":"p2"}}}]"#;
         assert_eq!(rows, serde_json::from_str::<Vec<Value>>(expected).expect("rows"));
     }

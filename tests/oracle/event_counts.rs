@@ -53,10 +53,13 @@ mod tests {
         Case { story: "no partition at all", inputs: &[&[]], rows: "", dead: "" },
         Case { story: "one event", inputs: &[&["a 1"]], rows: "a=1", dead: "" },
         Case { story: "equal events are two events", inputs: &[&["a 1; a 1"]], rows: "a=2", dead: "" },
-        Case { story: "keys apart, upper and lower case too", inputs: &[&["a 1; b 1; A 1"]], rows: "A=1; a=1; b=1", dead: "" },
-        Case { story: "partitions together", inputs: &[&["a 1", "", "a 2; b 1"]], rows: "a=2; b=1", dead: "" },
+        Case { story: "keys apart, upper and lower case too",
+            inputs: &[&["a 1; b 1; A 1"]], rows: "A=1; a=1; b=1", dead: "" },
+        Case { story: "partitions together",
+            inputs: &[&["a 1", "", "a 2; b 1"]], rows: "a=2; b=1", dead: "" },
         Case { story: "no event is late", inputs: &[&["a 253402300799999; a 0"]], rows: "a=2", dead: "" },
-        Case { story: "the time must still be one", inputs: &[&["a -1; a 253402300800000; a x; a 5"]], rows: "a=1",
+        Case { story: "the time must still be one",
+            inputs: &[&["a -1; a 253402300800000; a x; a 5"]], rows: "a=1",
             dead: "INVALID a; INVALID a; INVALID a" },
     ];
 

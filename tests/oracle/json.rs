@@ -1,8 +1,8 @@
 //! JSON as the contract reads it: is this text well-formed, and where do its parts stand?
 //!
-//! A value stays a span of its line, because a dead letter carries the bytes as they stand and because numbers
-//! must be judged as they are written (`1.0` is no integer). Nesting is followed with a list instead of
-//! recursion, so that no depth of an ignored member can exhaust the stack.
+//! A value stays a span of its line, because a dead letter carries the bytes as they stand and because
+//! numbers must be judged as they are written (`1.0` is no integer). Nesting is followed with a list instead
+//! of recursion, so that no depth of an ignored member can exhaust the stack.
 //!
 //! Reading chosen: an escaped surrogate without its partner is no text, so what holds it does not parse.
 //! Numbers and nesting have no limits of their own: the grammar alone decides.
@@ -88,7 +88,7 @@ fn value_end(text: &[u8], mut at: usize) -> Option<usize> {
             b'-' | b'0'..=b'9' => at = number_end(text, at)?,
             _ => at = literal_end(text, at)?,
         }
-        // A value has ended: so does every bracket that closes behind it, until a comma asks for the next value.
+        // A value has ended: so does every bracket that closes behind it, until a comma asks for another.
         loop {
             let Some(bracket) = open.last() else {
                 return Some(at);
@@ -125,11 +125,20 @@ fn string_end(text: &[u8], at: usize) -> Option<usize> {
         return None;
     }
     let mut end = at + 1;
-    while *text.get(end)? != b'"' {
-        end += if text[end] == b'\\' { 2 } else { 1 };
+    let mut has_escapes = false;
+    loop {
+        match *text.get(end)? {
+            b'"' => break,
+            b'\\' => {
+                has_escapes = true;
+                end += 2;
+            }
+            0..0x20 => return None,
+            _ => end += 1,
+        }
     }
     let span = std::str::from_utf8(&text[at..=end]).ok()?;
-    string(span).map(|_| end + 1)
+    (!has_escapes || string(span).is_some()).then_some(end + 1)
 }
 
 /// Behind the number that starts at `at`: `-? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?`.

@@ -2,10 +2,11 @@
 //!
 //! Readings chosen, where the contract leaves room:
 //! - `amount < 0` is INVALID in every record that has an `amount`, not only in `AccountEntry`.
-//! - A rule's parameter is there when it is not null: an empty counterparty is one. The other parameter may be
-//!   there too; it is not used.
+//! - A rule's parameter is there when it is not null: an empty counterparty is one. The other parameter may
+//!   be there too; it is not used.
 //! - An `Address` of channel PUSH is taken as it stands, also when it is not the customer id.
-//! - A field is known where its record names it: `{"amount":1,"amount":1}` is INVALID, an unknown name may repeat.
+//! - A field is known where its record names it: `{"amount":1,"amount":1}` is INVALID, an unknown name may
+//!   repeat.
 
 use super::json;
 use serde_json::{Map, Value};

@@ -1,10 +1,11 @@
 //! Neighbouring transactions of a user that look like one card in two places, and large ones that stay alone.
 //!
-//! A user's transactions that are not late are sorted once by (occurred_at, partition, offset); then each looks at
-//! the next. Nothing can come between after the end, so all matches are FINAL and all timeouts certain.
+//! A user's transactions that are not late are sorted once by (occurred_at, partition, offset); then each
+//! looks at the next. Nothing can come between after the end, so all matches are FINAL and all timeouts
+//! certain.
 //!
-//! Reading chosen: "no transaction less than 300 000 after it" counts what comes later in that order, also at the
-//! same time and also at the same location; so the next neighbour alone decides.
+//! Reading chosen: "no transaction less than 300 000 after it" counts what comes later in that order, also at
+//! the same time and also at the same location; so the next neighbour alone decides.
 
 use super::log::{self, Log, Record};
 use super::{Results, Settings};
@@ -111,24 +112,27 @@ mod tests {
     #[rustfmt::skip]
     const CASES: &[Case] = &[
         Case { story: "nothing in, nothing out", inputs: &[&[""]], rows: "", dead: "" },
-        Case { story: "small ones alone say nothing", inputs: &[&["u a 1 100 X; u b 2 100 Y"]], rows: "", dead: "" },
+        Case { story: "small ones alone say nothing",
+            inputs: &[&["u a 1 100 X; u b 2 100 Y"]], rows: "", dead: "" },
         Case { story: "over the limit, then elsewhere",
             inputs: &[&["u a 1 101 X; u b 2 1 Y"]], rows: "u a/b", dead: "" },
         Case { story: "the same place is neither a match nor a timeout",
             inputs: &[&["u a 1 101 X; u b 2 1 X"]], rows: "", dead: "" },
         Case { story: "9 ms later is within, 10 ms later is not",
-            inputs: &[&["u a 1 101 X; u b 10 1 Y", "v a 1 101 X; v b 11 1 Y"]], rows: "u a/b; v a until 11", dead: "" },
+            inputs: &[&["u a 1 101 X; u b 10 1 Y", "v a 1 101 X; v b 11 1 Y"]],
+            rows: "u a/b; v a until 11", dead: "" },
         Case { story: "alone to the end", inputs: &[&["u a 1 101 X"]], rows: "u a until 11", dead: "" },
         Case { story: "only neighbours match: one between breaks it",
             inputs: &[&["u a 1 101 X; u m 2 1 X; u b 3 1 Y"]], rows: "", dead: "" },
         Case { story: "overlapping matches all count; the last times out",
-            inputs: &[&["u a 1 101 X; u b 2 101 Y; u c 3 101 X"]], rows: "u a/b; u b/c; u c until 13", dead: "" },
+            inputs: &[&["u a 1 101 X; u b 2 101 Y; u c 3 101 X"]],
+            rows: "u a/b; u b/c; u c until 13", dead: "" },
         Case { story: "out of order within bounds: sorted by time",
             inputs: &[&["u b 6 1 Y; u a 1 101 X"]], rows: "u a/b", dead: "" },
         Case { story: "one below the watermark is late, at the watermark in time",
             inputs: &[&["u b 6 1 Y; u a 0 101 X; u c 1 101 X"]], rows: "u c/b", dead: "LATE u@0 for 1" },
-        Case { story: "ties go by partition",
-            inputs: &[&["u b 1 1 Y", "u a 1 101 X"]], rows: "u a until 11", dead: "" },
+        Case { story: "ties go by partition, then by offset",
+            inputs: &[&["w z 1 1 X; u b 1 1 Y", "u a 1 101 X"]], rows: "u a until 11", dead: "" },
         Case { story: "ties go by offset; the same instant is within",
             inputs: &[&["u a 1 101 X; u b 1 1 Y"]], rows: "u a/b", dead: "" },
         Case { story: "users apart",

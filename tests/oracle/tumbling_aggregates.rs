@@ -1,7 +1,8 @@
 //! Orders summed by key and window of `placed_at`, late ones set aside.
 //!
-//! After the end of a finite run every window has closed, so there is one row per key and window, and the last row
-//! of emit = "changes" is the same row. What later runs append is late: their watermark is plus infinity.
+//! After the end of a finite run every window has closed, so there is one row per key and window, and the
+//! last row of emit = "changes" is the same row. What later runs append is late: their watermark is plus
+//! infinity.
 
 use super::log::{self, Log};
 use super::{Results, Settings};
@@ -96,7 +97,8 @@ mod tests {
         Case { story: "a window holds its start, not its end",
             inputs: &[&["A 0 1; A 9 2; A 10 4"]], rows: "A [0,10) 2/3/1/2; A [10,20) 1/4/4/4", dead: "" },
         Case { story: "keys apart, currencies together",
-            inputs: &[&["A 1 5 EUR; B 1 7 EUR; A 1 6 USD"]], rows: "A [0,10) 2/11/5/6; B [0,10) 1/7/7/7", dead: "" },
+            inputs: &[&["A 1 5 EUR; B 1 7 EUR; A 1 6 USD"]],
+            rows: "A [0,10) 2/11/5/6; B [0,10) 1/7/7/7", dead: "" },
         Case { story: "equal orders are two orders, zero is an amount",
             inputs: &[&["A 1 0; A 1 0"]], rows: "A [0,10) 2/0/0/0", dead: "" },
         Case { story: "partitions meet in one window",
@@ -118,7 +120,8 @@ mod tests {
             rows: "A [0,10) 3/9223372036854775807/1/9223372036854775807", dead: "" },
         Case { story: "the first and the last instant",
             inputs: &[&["A 0 1; A 253402300799999 1; A 253402300800000 1; A -1 1"]],
-            rows: "A [0,10) 1/1/1/1; A [253402300799990,253402300800000) 1/1/1/1", dead: "INVALID A; INVALID A" },
+            rows: "A [0,10) 1/1/1/1; A [253402300799990,253402300800000) 1/1/1/1",
+            dead: "INVALID A; INVALID A" },
     ];
 
     #[test]
