@@ -5,7 +5,7 @@ use crate::harness::Directory;
 use crate::jobs::{
     self, DATAFLOWS, all_outputs, check, day, hold, lay_out, output, outputs, rows, run, subset,
 };
-use crate::oracle::{Emit, Input, Job, Settings, compare, expected};
+use crate::oracle::{Emit, Input, Job, Settings, compare, expected, order};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -251,7 +251,7 @@ fn with_three_shards_a_key_lies_in_the_file_of_its_hash() {
             }
             // An alert's order is that of its account's entries, shard by shard; expected counts are of all shards.
             if !["email", "sms", "push", "device_push", "risk_alerts"].contains(&name) {
-                compare::check_order(&job, &expected, name, &text).expect("the promised order");
+                order::check_order(&job, &expected, name, &text).expect("the promised order");
             }
             all.push_str(&text);
         }
