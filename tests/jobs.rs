@@ -72,8 +72,8 @@ pub fn day(seed: u64, accounts: u32, more: &[&str]) -> Job {
     Job::new(&DATAFLOWS.map(|(dataflow, ..)| dataflow), names.map(input).into())
 }
 
-/// Adds what a small day is short of: lines out of order (late where their input knows late), broken lines, and lines
-/// that end with CR LF.
+/// Adds what a small day is short of: lines out of order (late where their input knows late), broken lines,
+/// and lines that end with CR LF.
 fn spoilt(bytes: &[u8]) -> Vec<u8> {
     let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
     let mut spoilt = Vec::new();

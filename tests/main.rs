@@ -16,5 +16,6 @@ mod cases {
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod readme; // The commands of the README.
-    mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
+    mod results;
+    mod wild; // Seeded small jobs of extremes against the oracle. // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
 }

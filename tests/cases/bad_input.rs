@@ -1,251 +1,20 @@
-//! Bytes that are no records become dead letters, once, as the contract spells them; files that are no inputs stop the
-//! job with their name and the byte. Nothing crashes it, nothing makes its memory follow the length of a line.
+//! Bytes that are no records become dead letters, once, as the contract spells them; files that are no inputs
+//! stop the job with their name and the byte. Nothing crashes it, nothing makes its memory follow the length
+//! of a line.
+
+mod lines;
 
 use crate::harness::Directory;
 use crate::jobs::{self, DATAFLOWS, hold, lay_out, output, rows, run};
 use crate::oracle::{Input, Job, expected};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lines::Becomes::{self, Invalid, Undecodable};
+use lines::{EVENTS, GOOD_AUTHORIZATION, GOOD_ENTRY, GOOD_EVENT, GOOD_SETTING, Parts};
 use serde_json::{Value, json};
 
 /// A dead letter's value is cut here, bytes.
 const SHOWN: usize = 512 * 1024;
-
-/// What a bad line becomes.
-#[derive(Clone, Copy)]
-enum Becomes {
-    /// The whole line is the value.
-    Undecodable,
-    /// Key and value as they stand in it.
-    Invalid(Option<&'static str>, Option<&'static str>),
-}
-use Becomes::{Invalid, Undecodable};
-
-/// Lines of `events`, all but the last without a good record.
-const EVENTS: &[(&[u8], Becomes)] = &[
-    (b"", Undecodable),
-    (b" ", Undecodable),
-    (b"\r", Undecodable),
-    (b"\0", Undecodable),
-    (b"hello", Undecodable),
-    (b"null", Undecodable),
-    (b"{", Undecodable),
-    (b"{}", Undecodable),
-    (
-        br#"[{"key":"k","value":{"event_id":"e","occurred_at":7}}]"#,
-        Undecodable,
-    ),
-    (br#"{"key":"k","value":{"event_id":"e","occurred_a"#, Undecodable),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7}}{}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":07}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":NaN}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":'e',"occurred_at":7}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7,}}"#,
-        Undecodable,
-    ),
-    (br#"{"key":"k"}"#, Undecodable),
-    (br#"{"value":{"event_id":"e","occurred_at":7}}"#, Undecodable),
-    (
-        br#"{"key":"k","key":"k","value":{"event_id":"e","occurred_at":7}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":"k","value":null,"value":{"event_id":"e","occurred_at":7}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":7,"value":{"event_id":"e","occurred_at":7}}"#,
-        Undecodable,
-    ),
-    (
-        b"\xef\xbb\xbf{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
-        Undecodable,
-    ),
-    (
-        b"{\"key\":\"\xff\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
-        Undecodable,
-    ),
-    (
-        b"{\"key\":\"\xc0\xaf\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}",
-        Undecodable,
-    ),
-    (
-        b"{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7,\"more\":\"\xed\xa0\x80\"}}",
-        Undecodable,
-    ),
-    (
-        b"{\"key\":\"k\",\"value\":{\"event_id\":\"\0\",\"occurred_at\":7}}",
-        Undecodable,
-    ),
-    (
-        b"{\"key\":\"k\",\"value\":{\"event_id\":\"e\",\"occurred_at\":7}}\0",
-        Undecodable,
-    ),
-    (
-        br#"{"key":"\ud800","value":{"event_id":"e","occurred_at":7}}"#,
-        Undecodable,
-    ),
-    (
-        br#"{"key":null,"value":{"event_id":"e","occurred_at":7}}"#,
-        Invalid(None, Some(r#"{"event_id":"e","occurred_at":7}"#)),
-    ),
-    (br#"{"key":"k","value":null}"#, Invalid(Some("k"), None)),
-    (br#"{"key":"k","value":7}"#, Invalid(Some("k"), Some("7"))),
-    (
-        br#"{"key":"k","value": [ 1 ] }"#,
-        Invalid(Some("k"), Some("[ 1 ]")),
-    ),
-    (
-        br#"{"key":"k","value":["e",7]}"#,
-        Invalid(Some("k"), Some(r#"["e",7]"#)),
-    ),
-    (
-        br#"{"key":"k","value":"{}"}"#,
-        Invalid(Some("k"), Some(r#""{}""#)),
-    ),
-    (br#"{"key":"k","value":{}}"#, Invalid(Some("k"), Some("{}"))),
-    (
-        br#"{"key":"k","value":{"event_id":"e"}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e"}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":7,"occurred_at":7}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":7,"occurred_at":7}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":null,"occurred_at":7}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":null,"occurred_at":7}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":"7"}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":"7"}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":true}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":true}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7.0}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7.0}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":7e3}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7e3}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":-1}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":-1}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":253402300800000}}"#,
-        Invalid(
-            Some("k"),
-            Some(r#"{"event_id":"e","occurred_at":253402300800000}"#),
-        ),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":9223372036854775808}}"#,
-        Invalid(
-            Some("k"),
-            Some(r#"{"event_id":"e","occurred_at":9223372036854775808}"#),
-        ),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","occurred_at":1e999}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":1e999}"#)),
-    ),
-    (
-        br#"{"key":"k","value":{"event_id":"e","event_id":"e","occurred_at":7}}"#,
-        Invalid(
-            Some("k"),
-            Some(r#"{"event_id":"e","event_id":"e","occurred_at":7}"#),
-        ),
-    ),
-    (
-        br#" { "value" : { "event_id" : "e" } , "key" : "\u006b" } "#,
-        Invalid(Some("k"), Some(r#"{ "event_id" : "e" }"#)),
-    ),
-    (
-        br#"{"key":"k","timestamp":-1,"value":{"event_id":"e","occurred_at":7}}"#,
-        Invalid(Some("k"), Some(r#"{"event_id":"e","occurred_at":7}"#)),
-    ),
-];
-
-/// Lines of `entries`: what only this record can have wrong.
-const ENTRIES: &[(&[u8], Becomes)] = &[
-    (
-        br#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":-1,"currency":"EUR","balance_after":0}}"#,
-        Invalid(
-            Some("A"),
-            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":-1,"currency":"EUR","balance_after":0}"#),
-        ),
-    ),
-    (
-        br#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"debit","amount":1,"currency":"EUR","balance_after":0}}"#,
-        Invalid(
-            Some("A"),
-            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"debit","amount":1,"currency":"EUR","balance_after":0}"#),
-        ),
-    ),
-    (
-        br#"{"key":"B","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":1,"currency":"EUR","balance_after":0}}"#,
-        Invalid(
-            Some("B"),
-            Some(r#"{"entry_id":"e","account_id":"A","booked_at":7,"direction":"DEBIT","amount":1,"currency":"EUR","balance_after":0}"#),
-        ),
-    ),
-];
-
-/// Lines of `settings`: rules, channels, message times. All concern the customer whose row they must leave alone.
-const SETTINGS: &[(&[u8], Becomes)] = &[
-    (
-        br#"{"key":"C","value":{"customer_id":"C","addresses":[],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","channels":[]}]}]}}"#,
-        Invalid(
-            Some("C"),
-            Some(r#"{"customer_id":"C","addresses":[],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","channels":[]}]}]}"#),
-        ),
-    ),
-    (
-        br#"{"key":"C","value":{"customer_id":"C","addresses":[{"channel":"FAX","address":"x"}],"accounts":[]}}"#,
-        Invalid(
-            Some("C"),
-            Some(r#"{"customer_id":"C","addresses":[{"channel":"FAX","address":"x"}],"accounts":[]}"#),
-        ),
-    ),
-    (br#"{"key":"D","value":{"customer_id":"C","addresses":[],"accounts":[]}}"#,
-        Invalid(Some("D"), Some(r#"{"customer_id":"C","addresses":[],"accounts":[]}"#))),
-    (br#"{"key":"C","value":null,"timestamp":1.0}"#, Invalid(Some("C"), None)),
-    (br#"{"key":"C","value":null,"timestamp":253402300800000}"#, Invalid(Some("C"), None)),
-    (br#"{"key":"C","value":null,"timestamp":"7"}"#, Invalid(Some("C"), None)),
-    (br#"{"key":null,"value":null}"#, Invalid(None, None)),
-];
-
-/// The good lines around the bad ones.
-const GOOD_EVENT: &str = r#"{"key":"k","value":{"event_id":"e","occurred_at":7}}"#;
-const GOOD_ENTRY: &str = r#"{"key":"A","value":{"entry_id":"e","account_id":"A","booked_at":7,"direction":"CREDIT","amount":9,"currency":"EUR","balance_after":9}}"#;
-const GOOD_SETTING: &str = r#"{"key":"C","value":{"customer_id":"C","addresses":[{"channel":"SMS","address":"+1"}],"accounts":[{"account_id":"A","currency":"EUR","alerts":[{"type":"CREDITED_ABOVE","threshold":5,"channels":["SMS"]}]}]}}"#;
-const GOOD_AUTHORIZATION: &str = r#"{"key":"A","value":{"account_id":"A","customers":["C"]}}"#;
 
 /// A dead letter as its line says it, without the free text.
 fn letter(input: &str, offset: usize, line: &[u8], becomes: Becomes) -> Value {
@@ -287,30 +56,38 @@ fn last_count(directory: &Directory) -> Option<Value> {
 }
 
 /// One good line, the bad ones, and the good one again; with the dead letters they become.
-fn between(input: &str, good: &str, bad: &[(&[u8], Becomes)]) -> (Vec<u8>, Vec<Value>) {
+fn between(input: &str, good: &str, bad: &[(Vec<u8>, Becomes)]) -> (Vec<u8>, Vec<Value>) {
     let mut bytes = format!("{good}\n").into_bytes();
     let mut letters = Vec::new();
     for (line, becomes) in bad {
         // Without a CR of its own a line ends with CR LF here and there: it belongs to the end.
         let end: &[u8] = if letters.len() % 2 == 0 { b"\n" } else { b"\r\n" };
         letters.push(letter(input, bytes.len(), line, *becomes));
-        bytes.extend([line, end].concat());
+        bytes.extend([line.as_slice(), end].concat());
     }
     bytes.extend_from_slice(good.as_bytes());
     (bytes, letters)
 }
 
+/// Lines made of parts, with what they become.
+fn invalid(parts: &'static [Parts]) -> Vec<(Vec<u8>, Becomes)> {
+    let line = |(key, value, tail): &Parts| format!("{{\"key\":{key},\"value\":{value}{tail}}}").into_bytes();
+    let becomes = |(key, value, _): &'static Parts| {
+        let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"'));
+        Invalid(key, (*value != "null").then_some(*value))
+    };
+    parts.iter().map(|parts| (line(parts), becomes(parts))).collect()
+}
+
 #[test]
 fn every_kind_of_bad_line_becomes_one_dead_letter() {
-    // The bare CR would belong to the line's end.
     let events: Vec<_> = EVENTS
         .iter()
-        .copied()
-        .filter(|(line, _)| *line != b"\r")
+        .map(|(line, becomes)| (line.to_vec(), *becomes))
         .collect();
     let (event_bytes, event_letters) = between("events", GOOD_EVENT, &events);
-    let (entry_bytes, entry_letters) = between("entries", GOOD_ENTRY, ENTRIES);
-    let (setting_bytes, setting_letters) = between("settings", GOOD_SETTING, SETTINGS);
+    let (entry_bytes, entry_letters) = between("entries", GOOD_ENTRY, &invalid(lines::ENTRIES));
+    let (setting_bytes, setting_letters) = between("settings", GOOD_SETTING, &invalid(lines::SETTINGS));
     let inputs = [
         ("events", event_bytes),
         ("entries", entry_bytes),
@@ -372,9 +149,12 @@ fn what_is_odd_but_right_is_accepted() {
 
 #[test]
 fn late_records_carry_their_watermark() {
-    let orders = "{\"key\":\"k\",\"value\":{\"order_id\":\"o\",\"amount\":1,\"currency\":\"EUR\",\"placed_at\":70000}}\n\
-                  {\"key\":\"k\",\"value\": {\"order_id\":\"o\",\"amount\":1,\"currency\":\"EUR\",\"placed_at\":9} }\n";
-    let inputs = [("orders", orders.as_bytes().to_vec()), ("payments", Vec::new())];
+    let order = |time: i64, space: &str| {
+        let value = format!(r#"{{"order_id":"o","amount":1,"currency":"EUR","placed_at":{time}}}"#);
+        format!("{{\"key\":\"k\",\"value\":{space}{value}{space}}}\n")
+    };
+    let orders = order(70_000, "") + &order(9, " ");
+    let inputs = [("orders", orders.into_bytes()), ("payments", Vec::new())];
     let inputs = inputs.map(|(name, bytes)| (name, Input::new(name, vec![bytes])));
     let job = Job::new(&["tumbling_aggregates", "enriched_orders"], inputs.into());
     let directory = lay_out(&job, "", "");

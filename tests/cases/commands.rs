@@ -1,5 +1,5 @@
-//! What every command prints: results on standard output, in words and as JSON, logs on standard error, and exit codes
-//! that say what to do.
+//! What every command prints: results on standard output, in words and as JSON, logs on standard error, and
+//! exit codes that say what to do.
 
 use crate::harness::Directory;
 use crate::jobs::{self, DATAFLOWS, day, lay_out, output, outputs, rows, run};

@@ -1,5 +1,6 @@
-//! Files that grow while the job follows them. Windowed results, and alerts while no table changes, are those of a
-//! finite run over the same bytes; a job that was followed and is then run to the end has missed nothing.
+//! Files that grow while the job follows them. Windowed results, and alerts while no table changes, are those
+//! of a finite run over the same bytes; a job that was followed and is then run to the end has missed
+//! nothing.
 //!
 //! Cases wait for what `status` says is committed, never for time to pass.
 
@@ -22,7 +23,8 @@ fn emptied(job: &Job, emptied: &[&str]) -> Job {
     empty
 }
 
-/// Appends all partitions of these inputs in seeded pieces of 1 to `longest` bytes, cut anywhere, taking turns.
+/// Appends all partitions of these inputs in seeded pieces of 1 to `longest` bytes, cut anywhere, taking
+/// turns.
 fn append_in_pieces(directory: &Directory, job: &Job, inputs: &[&str], longest: usize, seed: u64) {
     let mut state = seed;
     let mut below = |bound: usize| {
@@ -115,7 +117,8 @@ fn followed_and_then_ended_gives_the_windowed_results_of_one_finite_run() {
     }
 }
 
-/// Asserts that `aggregates` are those of the windows that the global watermark has closed, no more and no less.
+/// Asserts that `aggregates` are those of the windows that the global watermark has closed, no more and no
+/// less.
 fn closed_windows_only(directory: &Directory, job: &Job, story: &str) {
     let status = directory.status();
     let partitions: Vec<&Value> = status["inputs"].as_array().expect("inputs").iter().collect();
@@ -135,6 +138,40 @@ fn closed_windows_only(directory: &Directory, job: &Job, story: &str) {
     if let Err(difference) = compare::compare(&closed, &actual) {
         panic!("{story}: closed up to {global:?}: {difference}");
     }
+}
+
+#[test]
+fn killed_while_following_and_followed_again_nothing_is_lost_or_told_twice() {
+    let job = subset(&day(23, 120, &[]), &WINDOWED);
+    let inputs = ["orders", "payments", "transactions"];
+    let directory = lay_out(
+        &emptied(&job, &inputs),
+        "",
+        "interval_ms = 3\n[checkpoint]\ninterval_ms = 20\n",
+    );
+    // A third of every partition, cut anywhere, for each life of the job; the last life runs to the end.
+    for (life, workers) in [(1, 2), (2, 1), (3, 3)] {
+        let part = |bytes: &[u8]| bytes[bytes.len() * (life - 1) / 3..bytes.len() * life / 3].to_vec();
+        let mut third = job.clone();
+        for input in third.inputs.values_mut() {
+            input.partitions.iter_mut().for_each(|bytes| *bytes = part(bytes));
+        }
+        let before = committed(&directory.status()).into_values().sum::<usize>();
+        let mut running =
+            directory.start(&["run", "job.toml", "--follow", "--workers", &workers.to_string()]);
+        append_in_pieces(&directory, &third, &inputs, 3_000, life as u64);
+        running.wait_for_status("more is committed", |status| {
+            committed(status).into_values().sum::<usize>() > before || life == 3
+        });
+        drop(running); // kill -9
+    }
+    jobs::run(&directory, 2);
+    hold(
+        &job,
+        &expected(&job),
+        &all_outputs(&directory, &job),
+        "killed twice",
+    );
 }
 
 #[test]
@@ -196,7 +233,8 @@ fn a_file_found_while_following_is_held_to_the_watermark_it_missed() {
     let directory = windows(&[order("a", 5_000) + &order("a", 200_000)], "");
     let mut running = directory.start(&["run", "job.toml", "--follow", "--workers", "2"]);
     wait_for_lines(&mut running, &directory, "aggregates", 1);
-    // Found empty: it holds nothing back, and its first record meets the watermark of the others as its floor.
+    // Found empty: it holds nothing back, and its first record meets the watermark of the others as its
+    // floor.
     directory.write(&jobs::input_file("orders", 1), "");
     directory.append(&jobs::input_file("orders", 0), order("a", 300_000));
     wait_for_lines(&mut running, &directory, "aggregates", 2);
@@ -209,8 +247,8 @@ fn a_file_found_while_following_is_held_to_the_watermark_it_missed() {
     });
     running.interrupt().succeeded();
     assert_eq!(late(&directory), [("b".to_owned(), 6_000, 300_000)]);
-    // Its number is its own from now on, whatever sorts before it. The first partition is not at its end yet, so the
-    // file found at this start wakes while the watermark is still that of before.
+    // Its number is its own from now on, whatever sorts before it. The first partition is not at its end yet,
+    // so the file found at this start wakes while the watermark is still that of before.
     directory.append(&jobs::input_file("orders", 0), order("a", 330_000));
     directory.write("data/orders-000-before.jsonl", order("c", 320_000));
     jobs::run(&directory, 1);
@@ -310,7 +348,8 @@ fn half_a_line_waits_for_the_rest_of_it() {
         "{\"key\":\"\u{e4}\u{20ac}\",\"value\":{\"event_id\":\"\u{1f600}\",\"occurred_at\":7}}\n".as_bytes();
     let file = jobs::input_file("events", 0);
     let mut running = directory.start(&["run", "job.toml", "--follow"]);
-    // A whole line and the next one up to each of its bytes, inside characters too: only the whole one is committed.
+    // A whole line and the next one up to each of its bytes, inside characters too: only the whole one is
+    // committed.
     let mut end = 0;
     for cut in 1..line.len() {
         directory.append(&file, &line[cut - 1..]);

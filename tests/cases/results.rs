@@ -1,5 +1,5 @@
-//! Finite runs against the oracle: whatever the workers, the shards, the ticks and the stages, the outputs are the
-//! contract's; and byte for byte the same for any number of workers.
+//! Finite runs against the oracle: whatever the workers, the shards, the ticks and the stages, the outputs
+//! are the contract's; and byte for byte the same for any number of workers.
 
 use crate::harness::Directory;
 use crate::jobs::{
@@ -249,7 +249,8 @@ fn with_three_shards_a_key_lies_in_the_file_of_its_hash() {
                     .map(|key| (murmur2(key.as_bytes()) & 0x7fff_ffff) % 3);
                 assert!(key.is_none_or(|of_key| of_key == shard), "{name}-{shard}: {row}");
             }
-            // An alert's order is that of its account's entries, shard by shard; expected counts are of all shards.
+            // An alert's order is that of its account's entries, shard by shard; expected counts are of all
+            // shards.
             if !["email", "sms", "push", "device_push", "risk_alerts"].contains(&name) {
                 order::check_order(&job, &expected, name, &text).expect("the promised order");
             }
@@ -369,7 +370,8 @@ fn a_last_line_without_its_end_counts_once_whatever_follows() {
             ],
             "{end:?}"
         );
-        // A line of its own is what stands alone: the empty one, and what was written behind a line already counted.
+        // A line of its own is what stands alone: the empty one, and what was written behind a line already
+        // counted.
         let dead: Vec<_> = rows(&output(&directory, "dead_letters"))
             .iter()
             .map(|row| row["value"]["offset"].clone())
