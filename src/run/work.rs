@@ -81,8 +81,11 @@ impl<'a> Station<'a> {
     /// Runs to the end of the job.
     pub fn run(mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         self.restore(recovered)?;
-        for binding in &recovered.recorded {
+        for (count, binding) in (1..).zip(&recovered.recorded) {
             self.replay(binding)?;
+            if count % limits::ANNOUNCED_EPOCHS == 0 {
+                self.turn(false)?;
+            }
         }
         self.declare(recovered);
         match self.shared.pace.cutting() {
@@ -142,16 +145,20 @@ impl<'a> Station<'a> {
         self.fill(binding.epoch, Take::Recorded(&binding.partitions));
         self.close(binding.epoch, false);
         crash::point("during-replay");
-        self.turn(false)
+        match self.records_in_flight >= limits::IN_FLIGHT_RECORDS / self.worker.peers() {
+            true => self.turn(false),
+            false => Ok(()),
+        }
     }
 
-    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them.
+    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them. What was
+    /// replayed is checkpointed with it, so that a process that is killed again and again still gets further.
     fn declare(&mut self, recovered: &Recovered) {
         self.advance_to(recovered.base);
         if self.worker.index() == 0 {
             self.share.clone_from(&recovered.declarations);
         }
-        self.close(recovered.base, false);
+        self.close(recovered.base, !recovered.recorded.is_empty());
         self.advance_to(recovered.base + 1);
     }
 
