@@ -7,8 +7,8 @@
 //! The loop never blocks: it parks for at most [`limits::PARK`], and is woken by its reader and by [`Pace`]. It takes
 //! nothing new while too much of what it took is not committed yet.
 
-use super::wiring::Entrances;
 use super::recover::declaration;
+use super::wiring::Entrances;
 use super::{Plan, Recovered, Shared, now};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::crash;
@@ -274,7 +274,8 @@ impl<'a> Station<'a> {
         for partition in found.iter_mut().skip(known) {
             let input = &self.plan.inputs[usize::from(partition.input)];
             if index == 0 {
-                self.share.push(declaration(input, partition.partition, &partition.name, true));
+                self.share
+                    .push(declaration(input, partition.partition, &partition.name, true));
                 partition.declared = Some(epoch);
             }
             if partition.declared.is_none() {
@@ -282,9 +283,17 @@ impl<'a> Station<'a> {
             }
             taken_up += 1;
             if owner(partition.input, partition.partition, peers) == index {
-                let clock = PartitionClock { idle: true, ..PartitionClock::default() };
+                let clock = PartitionClock {
+                    idle: true,
+                    ..PartitionClock::default()
+                };
                 let (path, declared) = (input.root.join(&partition.name), partition.declared);
-                let start = Start { path, clock, declared, ..Start::default() };
+                let start = Start {
+                    path,
+                    clock,
+                    declared,
+                    ..Start::default()
+                };
                 let of_input = |feed: &&mut Box<dyn Feed>| feed.settings().index == partition.input;
                 if let Some(feed) = self.entrances.feeds.iter_mut().find(of_input) {
                     feed.add_partition(partition.partition, start, Vec::new());
