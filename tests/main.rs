@@ -4,11 +4,18 @@
 //! module promises is tested beside that module. A regression is named after its issue.
 
 mod harness; // An empty directory of one's own, and the program itself.
+mod jobs; // Jobs as files and as what must come out of them.
 mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 
 mod cases {
     //! One module per thing a person does with the program.
 
+    mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
+    mod commands; // What every command prints, in words and as JSON, and where.
+    mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod job; // What `check` says about job files, above all about wrong ones.
+    mod readme; // The commands of the README.
+    mod results;
+    mod wild; // Seeded small jobs of extremes against the oracle. // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
 }
