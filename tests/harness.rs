@@ -18,6 +18,11 @@ impl Directory {
         Directory(path)
     }
 
+    /// Where a file of it lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// A file's content.
     #[track_caller]
     pub fn read(&self, name: &str) -> Vec<u8> {
