@@ -16,7 +16,7 @@
 //! again by position.
 
 use crate::records::Order;
-use crate::{alerts, event_counts};
+use crate::{alerts, enriched_orders, event_counts, risk_pattern, tumbling_aggregates};
 use tidegate::record::Records;
 use tidegate::run::wiring::Wiring;
 use tidegate::time::Millis;
@@ -262,7 +262,26 @@ pub fn build<'s>(wiring: &mut Wiring<'s>, dataflows: &[Dataflow], settings: &Set
                     wiring.output(DEVICE_PUSH.name, device_push);
                 }
             }
-            Dataflow::TumblingAggregates | Dataflow::EnrichedOrders | Dataflow::RiskPattern => { let _ = (&mut orders, settings); }
+            Dataflow::TumblingAggregates => {
+                let inputs = tumbling_aggregates::Inputs { orders: orders(wiring) };
+                let outputs = tumbling_aggregates::build(&wiring.context, inputs, &settings.tumbling_aggregates);
+                wiring.output("aggregates", outputs.aggregates);
+                wiring.dead_letters(outputs.dead_letters);
+            }
+            Dataflow::EnrichedOrders => {
+                let inputs =
+                    enriched_orders::Inputs { orders: orders(wiring), payments: wiring.records(PAYMENTS.name) };
+                let outputs = enriched_orders::build(&wiring.context, inputs, &settings.enriched_orders);
+                wiring.output("enriched", outputs.enriched);
+                wiring.dead_letters(outputs.dead_letters);
+            }
+            Dataflow::RiskPattern => {
+                let inputs = risk_pattern::Inputs { transactions: wiring.records(TRANSACTIONS.name) };
+                let outputs = risk_pattern::build(&wiring.context, inputs, &settings.risk_pattern);
+                wiring.output("risk_alerts", outputs.risk_alerts);
+                wiring.output("risk_timeouts", outputs.risk_timeouts);
+                wiring.dead_letters(outputs.dead_letters);
+            }
             Dataflow::EventCounts => {
                 let inputs = event_counts::Inputs { events: wiring.records(EVENTS.name) };
                 let outputs = event_counts::build(&wiring.context, inputs);

@@ -5,6 +5,9 @@
 
 pub mod alerts;
 pub mod catalogue;
+pub mod enriched_orders;
 pub mod event_counts;
 pub mod generator;
 pub mod records;
+pub mod risk_pattern;
+pub mod tumbling_aggregates;

@@ -44,6 +44,9 @@ pub const PARK: Duration = Duration::from_millis(1);
 /// How often a followed file that stands at its end is looked at again.
 pub const FOLLOW: Duration = Duration::from_millis(2);
 
+/// How often a followed input is searched for new files.
+pub const DISCOVER: Duration = Duration::from_secs(1);
+
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
 

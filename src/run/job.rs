@@ -5,7 +5,7 @@
 
 use super::wiring::wire;
 use super::work::Station;
-use super::{Build, Plan, Recovered, Shared, graph, now, recover};
+use super::{Build, Plan, Recovered, Shared, discover, graph, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event};
 use crate::checkpoint::lock;
 use crate::checkpoint::row::StateRow;
@@ -202,8 +202,10 @@ impl Started {
         if let Ok(mut events) = events.lock() {
             *events = Some(checkpointer.events());
         }
+        let discovery = discover::discover(&plan, &shared, &recovered)?;
         let gates = Gates::new(queues, &recovered.committed, checkpointer.events());
         run_workers(&plan, &shared, recovered, build, gates, checkpointer.events())?;
+        drop(discovery);
         end(committers, checkpointer, &events, &shared)?;
         Ok(summary(&plan, &shared, began))
     }

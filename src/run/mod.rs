@@ -9,6 +9,7 @@
 //! failed stops; nobody commits anything after it that was not sealed before.
 
 pub mod graph;
+mod discover;
 mod job;
 pub mod recover;
 pub mod wiring;
@@ -27,8 +28,8 @@ use crate::source::partition::Start;
 use crate::time::Epoch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// One input of a plan.
@@ -142,12 +143,29 @@ impl Recovered {
     }
 }
 
+/// A partition found while a live job runs.
+#[derive(Clone, Debug)]
+pub struct FoundPartition {
+    /// Index of the input.
+    pub input: u16,
+    /// Its number, above all before.
+    pub partition: u32,
+    /// Its name.
+    pub name: String,
+    /// The epoch whose binding names it; its messages belong to later ones. None until the first worker has said so.
+    pub declared: Option<Epoch>,
+}
+
 /// What all threads of a run share.
 pub struct Shared {
     /// Which epoch comes next.
     pub pace: Pace,
     /// What is counted.
     pub metrics: Metrics,
+    /// Live: partitions found since the start.
+    pub found: Mutex<Vec<FoundPartition>>,
+    /// How many those are, for a look without the lock.
+    pub found_count: AtomicUsize,
     failure: OnceLock<Error>,
     failed: AtomicBool,
 }
@@ -158,6 +176,8 @@ impl Shared {
         Shared {
             pace,
             metrics,
+            found: Mutex::default(),
+            found_count: AtomicUsize::new(0),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
         }

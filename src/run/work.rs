@@ -8,6 +8,7 @@
 //! nothing new while too much of what it took is not committed yet.
 
 use super::wiring::Entrances;
+use super::recover::declaration;
 use super::{Plan, Recovered, Shared, now};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::crash;
@@ -15,10 +16,12 @@ use crate::error::Result;
 use crate::limits;
 use crate::pace::Cutting;
 use crate::source::files::{Answer, Request};
-use crate::source::{Feed, Filling, Held, Take};
-use crate::time::Epoch;
+use crate::source::partition::Start;
+use crate::source::{Feed, Filling, Held, Take, owner};
+use crate::time::{Epoch, PartitionClock};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
@@ -198,7 +201,7 @@ impl<'a> Station<'a> {
             limits::EPOCH_RECORDS / self.worker.peers(),
         );
         let mut epoch = *self.entrances.shares.time();
-        let (mut tables_done, mut events) = (false, false);
+        let (mut tables_done, mut events, mut found) = (false, false, 0);
         // Messages in the open epoch.
         let mut count = 0;
         loop {
@@ -206,6 +209,9 @@ impl<'a> Station<'a> {
             if !tables_done && !self.entrances.feeds.iter().any(|feed| feed.backlog()) {
                 tables_done = true;
                 pace.backlog_done();
+            }
+            if self.shared.found_count.load(Ordering::Acquire) > found {
+                found = self.take_up_found(epoch, found);
             }
             let (bound, draining) = (pace.tables_are_bound(), pace.is_draining());
             let take = Take::Arrived { cap, now, events };
@@ -250,6 +256,35 @@ impl<'a> Station<'a> {
             }
             self.turn(false)?;
         }
+    }
+
+    /// Live: partitions found since `known` of them were taken up. The first worker declares them in its open epoch; their
+    /// owners read them for later ones. Gives how many are taken up now.
+    fn take_up_found(&mut self, epoch: Epoch, known: usize) -> usize {
+        let (index, peers) = (self.worker.index(), self.worker.peers());
+        let mut found = self.shared.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken_up = known;
+        for partition in found.iter_mut().skip(known) {
+            let input = &self.plan.inputs[usize::from(partition.input)];
+            if index == 0 {
+                self.share.push(declaration(input, partition.partition, &partition.name, true));
+                partition.declared = Some(epoch);
+            }
+            if partition.declared.is_none() {
+                break;
+            }
+            taken_up += 1;
+            if owner(partition.input, partition.partition, peers) == index {
+                let clock = PartitionClock { idle: true, ..PartitionClock::default() };
+                let (path, declared) = (input.root.join(&partition.name), partition.declared);
+                let start = Start { path, clock, declared, ..Start::default() };
+                let of_input = |feed: &&mut Box<dyn Feed>| feed.settings().index == partition.input;
+                if let Some(feed) = self.entrances.feeds.iter_mut().find(of_input) {
+                    feed.add_partition(partition.partition, start, Vec::new());
+                }
+            }
+        }
+        taken_up
     }
 
     /// Takes in what the reader has, asks for more, and steps the dataflow; `may_park` if there is nothing else to do.
