@@ -1,9 +1,9 @@
 //! A small generated day, the job that reads it, and what of a job's files a case compares or copies.
 //!
 //! ```text
-//!  day/*.jsonl ─► job.toml ─► out/*.jsonl     what must be equal, byte for byte
-//!                    │        out/.bank-0.progress
-//!                    └──────► state/          claims, manifests, chunks
+//!  *.jsonl ─► job.toml ─► out/*.jsonl          what must be equal, byte for byte
+//!                │        out/.bank-day-0.progress
+//!                └──────► state/               claims, manifests, chunks
 //! ```
 //!
 //! The finite runs of a day are cut into some thousand small epochs by the data, so their outputs are equal to the
@@ -13,18 +13,8 @@
 use crate::harness::Directory;
 use crate::process::{Ended, Running, start};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
-
-/// The dataflows of the job with what they read and write.
-const DATAFLOWS: &[(&str, &[&str], &[&str])] = &[
-    (
-        "alerts",
-        &["entries", "authorizations", "settings", "devices"],
-        &["email", "sms", "push", "device_push"],
-    ),
-    ("event_counts", &["events"], &["counts"]),
-];
+use std::sync::LazyLock;
 
 /// A checkpoint as often as one can be written, milliseconds.
 pub const OFTEN: u64 = 1;
@@ -34,44 +24,116 @@ pub const RARELY: u64 = 86_400_000;
 /// Names and contents of files.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// A directory with a day and no job.
+/// The files of a day: all inputs, and the job file as it is generated.
+static DAY: LazyLock<Files> = LazyLock::new(|| {
+    generated(&[
+        "--accounts=200",
+        "--entries=1500",
+        "--changes=150",
+        "--orders=1500",
+        "--transactions=1500",
+        "--events=1500",
+    ])
+});
+
+/// The outputs of a run of the day that nobody disturbs, on one worker.
+pub static UNDISTURBED: LazyLock<Files> = LazyLock::new(|| {
+    let directory = day();
+    run(&directory, 1).with_code(0);
+    let outputs = outputs(&directory);
+    let lines = outputs
+        .values()
+        .map(|content| count_lines(content))
+        .sum::<usize>();
+    assert!(lines > 3_000, "{lines} lines are too few to compare");
+    outputs
+});
+
+/// A job killed twice: it has a checkpoint, commits after it, and a part of its inputs unread.
+pub static HALFWAY: LazyLock<Files> = LazyLock::new(|| {
+    for _ in 0..20 {
+        let directory = day();
+        run_killed_at(&directory, 2, "after-manifest");
+        write_job(&directory, RARELY, "");
+        run_killed_at(&directory, 1, "after-progress:3");
+        write_job(&directory, OFTEN, "");
+        if is_halfway(&directory) {
+            return files(&directory.path(""));
+        }
+    }
+    panic!("in twenty attempts no kill came before the end")
+});
+
+fn is_halfway(directory: &Directory) -> bool {
+    let status = status(directory);
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+    let checkpoint = status["checkpoints"]
+        .as_array()
+        .and_then(|all| all.last())
+        .map(|last| number(&last["epoch"]));
+    let committed = number(&status["outputs"][0]["committed_epoch"]);
+    let unread = status["inputs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|input| input["ended"] == false);
+    // Some inputs hold tables, which need not change to the end.
+    checkpoint.is_some_and(|checkpoint| checkpoint < committed) && unread.count() > 6
+}
+
+/// What `tidegate status` says.
+pub fn status(directory: &Directory) -> serde_json::Value {
+    let text = directory.tidegate(&["status", "job.toml", "--json"]).succeeded();
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// By input file: the committed offset.
+pub fn inputs(status: &serde_json::Value) -> BTreeMap<String, u64> {
+    let inputs = status["inputs"].as_array().expect("a list").iter();
+    let offset = |input: &serde_json::Value| {
+        let (file, offset) = (input["file"].as_str(), input["committed_offset"].as_u64());
+        (file.expect("a name").to_owned(), offset.expect("a number"))
+    };
+    inputs.map(offset).collect()
+}
+
+/// What `tidegate generate` makes of this size.
+pub fn generated(size: &[&str]) -> Files {
+    let directory = Directory::in_memory();
+    let arguments = ["--log=off", "generate", "--partitions=2", "--seed=11", "--out=."];
+    directory.tidegate(&[&arguments, size].concat()).succeeded();
+    files(&directory.path(""))
+}
+
+/// A day that nothing has read yet.
 pub fn day() -> Directory {
-    let directory = Directory::new();
-    let size = ["--accounts=200", "--entries=1500", "--changes=150", "--events=1500"];
-    let other = ["--orders=500", "--transactions=500", "--partitions=2", "--seed=11", "--out=day"];
-    let arguments: Vec<&str> = ["--log=off", "generate"].into_iter().chain(size).chain(other).collect();
-    directory.tidegate(&arguments).succeeded();
+    let directory = in_directory(&DAY);
     write_job(&directory, OFTEN, "");
     directory
 }
 
 /// Writes `job.toml` with this time between checkpoints, and `more` at its top.
 pub fn write_job(directory: &Directory, checkpoint_interval_ms: u64, more: &str) {
-    let names: Vec<String> = DATAFLOWS.iter().map(|(name, ..)| format!("{name:?}")).collect();
-    let mut text = format!(
-        "name = \"bank\"\ndataflows = [{}]\nstate = \"state\"\n{more}\n\
-         [checkpoint]\ninterval_ms = {checkpoint_interval_ms}\n\n\
-         [epoch]\ninterval_ms = 1\nreplay_tick_ms = 60000\n",
-        names.join(", ")
+    let generated = String::from_utf8_lossy(&DAY["job.toml"]);
+    let text = format!(
+        "{more}\n{generated}\n[checkpoint]\ninterval_ms = {checkpoint_interval_ms}\n\n\
+         [epoch]\ninterval_ms = 1\nreplay_tick_ms = 1000\n",
     );
-    let inputs = DATAFLOWS.iter().flat_map(|(_, inputs, _)| inputs.iter());
-    let outputs = DATAFLOWS.iter().flat_map(|(.., outputs)| outputs.iter());
-    for (kind, name, file) in inputs
-        .map(|name| ("inputs", *name, format!("day/{name}-*.jsonl")))
-        .chain(outputs.chain(&["dead_letters"]).map(|name| ("outputs", *name, format!("out/{name}.jsonl"))))
-    {
-        write!(text, "\n[{kind}.{name}]\nfile = \"{file}\"\nformat = \"json\"\n").expect("a string takes text");
-    }
     directory.write("job.toml", text);
+}
+
+/// A directory of its own with these files.
+pub fn in_directory(files: &Files) -> Directory {
+    let directory = Directory::in_memory();
+    for (name, content) in files {
+        directory.write(name, content);
+    }
+    directory
 }
 
 /// A job in a directory of its own: a copy of this one, inputs, outputs, state and all.
 pub fn copy_of(directory: &Directory) -> Directory {
-    let copy = Directory::new();
-    for (name, content) in files(&directory.path("")) {
-        copy.write(&name, content);
-    }
-    copy
+    in_directory(&files(&directory.path("")))
 }
 
 /// Starts a run on so many workers, with these variables in its environment.
@@ -104,10 +166,16 @@ pub fn files(directory: &Path) -> Files {
     let mut found = Files::new();
     let mut directories = vec![directory.to_owned()];
     while let Some(next) = directories.pop() {
-        let Ok(entries) = std::fs::read_dir(&next) else { continue };
+        let Ok(entries) = std::fs::read_dir(&next) else {
+            continue;
+        };
         for entry in entries {
             let path = entry.expect("a directory can be listed").path();
-            let name = path.strip_prefix(directory).expect("below it").display().to_string();
+            let name = path
+                .strip_prefix(directory)
+                .expect("below it")
+                .display()
+                .to_string();
             if path.is_dir() {
                 directories.push(path);
             } else if !name.starts_with(".std") {
@@ -150,11 +218,16 @@ pub fn assert_outputs(directory: &Directory, expected: &Files, story: &str) {
 }
 
 fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
-    let same = one.iter().zip(other).take_while(|(one, other)| one == other).count();
+    let same = one
+        .iter()
+        .zip(other)
+        .take_while(|(one, other)| one == other)
+        .count();
     (one != other).then(|| count_lines(&one[..same]))
 }
 
-fn count_lines(bytes: &[u8]) -> usize {
+/// Complete lines.
+pub fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 

@@ -50,7 +50,13 @@ impl Ended {
     /// Asserts this exit code and gives the log.
     #[track_caller]
     pub fn with_code(self, code: i32) -> String {
-        assert_eq!(self.code, Some(code), "signal {:?}, log:\n{}", self.signal, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(code),
+            "signal {:?}, log:\n{}",
+            self.signal,
+            self.stderr
+        );
         self.stderr
     }
 }
@@ -69,9 +75,17 @@ pub fn start_command(directory: &Directory, mut command: Command, stdout: Option
     let (out, err) = (name("stdout"), name("stderr"));
     let file = |path| Stdio::from(File::create(path).expect("a file to print to"));
     command.current_dir(directory.path(""));
-    command.stdin(Stdio::null()).stdout(stdout.unwrap_or_else(|| file(&out))).stderr(file(&err));
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout.unwrap_or_else(|| file(&out)))
+        .stderr(file(&err));
     let child = command.spawn().expect("the program starts");
-    Running { child, stdout: out, stderr: err, ended: None }
+    Running {
+        child,
+        stdout: out,
+        stderr: err,
+        ended: None,
+    }
 }
 
 fn unique() -> u32 {
@@ -120,7 +134,11 @@ impl Running {
                 self.ended = ended;
                 return false;
             }
-            assert!(since.elapsed() < PATIENCE, "it never showed; log:\n{}", self.log());
+            assert!(
+                since.elapsed() < PATIENCE,
+                "it never showed; log:\n{}",
+                self.log()
+            );
             std::thread::park_timeout(LOOK);
         }
     }
@@ -143,7 +161,12 @@ impl Running {
         for path in [&self.stdout, &self.stderr] {
             let _ = std::fs::remove_file(path); // it goes with the directory otherwise
         }
-        Ended { code: status.code(), signal: status.signal(), stdout, stderr }
+        Ended {
+            code: status.code(),
+            signal: status.signal(),
+            stdout,
+            stderr,
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod encode;
 pub mod files;
 pub mod progress_log;
 pub mod seal;
+pub mod unreliable;
 
 use crate::checkpoint::binding::Binding;
 use crate::error::Result;
