@@ -23,19 +23,20 @@
 //! ```text
 //!  authorizations ─► upsert ─► (customer, account) ───────────┐
 //!  settings ─► upsert ─► (customer, account), subscription ─► join ─► subscription by account
-//!                                                                                ▼
-//!  entries ─► question as of its epoch ────────────────────────────────────► lookup ─► hits ─┬─► email, sms, push
-//!                                                                                            ▼
-//!  devices ─► upsert ─► devices by customer ──────────────────────────────────────────────► lookup ─► device_push
+//!                                                                          ▼
+//!  entries ─► question as of its epoch ──────────────────────────────► lookup ─► hits ─┬─► email, sms, push
+//!                                                                                      ▼
+//!  devices ─► upsert ─► devices by customer ────────────────────────────────────────► lookup ─► device_push
 //! ```
 //!
-//! **As of.** An entry meets the tables with every update of epochs up to its own. A later change affects later entries and
-//! never sends again for earlier ones. The two tables are joined when *they* change, so an entry costs one exchange and one
-//! lookup, however often its account's settings were written.
+//! **As of.** An entry meets the tables with every update of epochs up to its own. A later change affects
+//! later entries and never sends again for earlier ones. The two tables are joined when *they* change, so
+//! an entry costs one exchange and one lookup, however often its account's settings were written.
 //!
 //! **Order.** Messages of one account keep the (partition, offset) order of its entries, by their rank.
 //!
-//! **Late.** Nothing is. **Refuses** nothing; but a message cannot be unsent, so the retraction of an entry does nothing.
+//! **Late.** Nothing is. **Refuses** nothing; but a message cannot be unsent, so the retraction of an
+//! entry does nothing.
 
 mod message;
 mod subscription;
@@ -110,6 +111,7 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>) -> Outputs<'s> {
         let hit = (diff > 0).then_some(hit);
         hit.into_iter().flat_map(Hit::messages)
     });
+    // The streams stand in the order of the channels.
     let channels = messages.partition(3, |(channel, message)| (channel as u64, message));
     let of = |channel| channels[channel as usize].clone();
     Outputs {

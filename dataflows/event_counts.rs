@@ -5,8 +5,8 @@
 //!  output  counts   for every epoch and every key whose count it changed: the count after the epoch
 //! ```
 //!
-//! State is kept for ever. Nothing is late: an event counts whenever it comes. A retracted event counts no more; a count
-//! that falls to 0 that way is a row that is gone, and rows that go are no messages.
+//! State is kept for ever. Nothing is late: an event counts whenever it comes. A retracted event counts
+//! no more; a count that falls to 0 that way is a row that is gone, and rows that go are no messages.
 
 use serde::Serialize;
 use tidegate::operators::Context;

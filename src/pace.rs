@@ -73,6 +73,8 @@ struct State {
     base: Epoch,
     started: Instant,
     last_cut: Instant,
+    /// A checkpoint was cut and is not written: the next one waits.
+    unwritten: bool,
     /// Drain: no further messages, a last checkpoint, the end.
     draining: bool,
     /// The worker threads.
@@ -116,6 +118,7 @@ impl Pace {
             base,
             started: now,
             last_cut: now,
+            unwritten: false,
             draining: false,
             threads: Vec::new(),
             held: vec![None; workers],
@@ -147,6 +150,11 @@ impl Pace {
         state.wake_all();
     }
 
+    /// The last checkpoint that was cut is written.
+    pub fn checkpoint_written(&self) {
+        self.lock().unwritten = false;
+    }
+
     /// Whether the run is to end early.
     pub fn is_draining(&self) -> bool {
         self.lock().draining
@@ -175,11 +183,11 @@ impl Pace {
             return None;
         }
         let together = held.into_iter().fold(Held::NOTHING, Held::join);
-        let is_due = now.duration_since(state.last_cut) >= self.checkpoint_interval;
+        let is_due = !state.unwritten && now.duration_since(state.last_cut) >= self.checkpoint_interval;
         let base = state.base;
         let round = next_round(together, base, state.draining, is_due)?;
         if round.epochs.iter().any(|epoch| epoch.cut) {
-            state.last_cut = now;
+            (state.last_cut, state.unwritten) = (now, true);
         }
         state.base += round.epochs.len() as Epoch;
         state.held.iter_mut().for_each(|held| *held = None);
@@ -216,13 +224,13 @@ impl Pace {
             state.wanted = state.wanted.max(current);
         }
         let heard = state.at.iter().copied().max().unwrap_or(current);
-        let is_due = now.duration_since(state.last_cut) >= self.checkpoint_interval;
+        let is_due = !state.unwritten && now.duration_since(state.last_cut) >= self.checkpoint_interval;
         if state.last.is_none() && state.draining {
             state.last = Some(heard + 1);
             state.cut = state.last;
         } else if state.cut.is_none() && is_due && state.last.is_none() && state.wanted > state.was_cut {
             (state.cut, state.was_cut) = (Some(heard + 1), heard + 1);
-            state.last_cut = now;
+            (state.last_cut, state.unwritten) = (now, true);
         }
         let elapsed = now.duration_since(state.started).as_nanos() / interval.as_nanos().max(1);
         let by_clock = state.base + Epoch::try_from(elapsed).unwrap_or(Epoch::MAX / 2);

@@ -131,11 +131,6 @@ pub fn in_directory(files: &Files) -> Directory {
     directory
 }
 
-/// A job in a directory of its own: a copy of this one, inputs, outputs, state and all.
-pub fn copy_of(directory: &Directory) -> Directory {
-    in_directory(&files(&directory.path("")))
-}
-
 /// Starts a run on so many workers, with these variables in its environment.
 pub fn start_run(directory: &Directory, workers: usize, environment: &[(&str, &str)]) -> Running {
     let workers = format!("--workers={workers}");

@@ -5,6 +5,7 @@
 
 mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
+mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
 mod process; // A run that is watched, signalled and killed.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 

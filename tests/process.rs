@@ -1,7 +1,7 @@
 //! A run of the real program that a case watches, signals and kills.
 //!
 //! ```text
-//!  start ─► Running ─► until(something shows) ─► signal | kill ─► wait ─► Ended: exit code or signal, what it printed
+//!  start ─► Running ─► until(something shows) ─► signal | kill ─► wait ─► Ended: exit code or signal, its log
 //! ```
 //!
 //! Waiting is always for a thing that shows from outside: a file that grew, a line in the log, the end of the process.
@@ -35,8 +35,6 @@ pub struct Ended {
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Results.
-    pub stdout: String,
     /// Logs and errors.
     pub stderr: String,
 }
@@ -156,16 +154,14 @@ impl Running {
     pub fn wait(mut self) -> Ended {
         self.until(|| false);
         let status = self.ended.expect("it was waited for");
-        let text = |path: &PathBuf| std::fs::read_to_string(path).unwrap_or_default();
-        let (stdout, stderr) = (text(&self.stdout), text(&self.stderr));
+        let log = self.log();
         for path in [&self.stdout, &self.stderr] {
             let _ = std::fs::remove_file(path); // it goes with the directory otherwise
         }
         Ended {
             code: status.code(),
             signal: status.signal(),
-            stdout,
-            stderr,
+            stderr: log,
         }
     }
 }

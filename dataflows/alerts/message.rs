@@ -1,7 +1,8 @@
 //! Messages: what a hit looks like when it is sent.
 //!
-//! A message holds the entry and the criterion; its `alert_id` and `params` are written when it is serialized, straight into
-//! the output. Amounts are minor units and are shown as decimals with two digits, exactly, without floats.
+//! A message holds the entry and the criterion; its `alert_id` and `params` are written when it is
+//! serialized, straight into the output. Amounts are minor units and are shown as decimals with two
+//! digits, exactly, without floats.
 
 use crate::records::{AccountEntry, AlertRule, Device, Direction, RuleType};
 use compact_str::ToCompactString;
@@ -26,8 +27,8 @@ pub enum Criterion {
 }
 
 impl Criterion {
-    /// The criterion of a rule of the settings; none if the rule lacks its parameter. A parameter that its kind does not
-    /// use makes no difference.
+    /// The criterion of a rule of the settings; none if the rule lacks its parameter. A parameter that
+    /// its kind does not use makes no difference.
     pub(super) fn of(rule: &AlertRule) -> Option<Criterion> {
         match rule.r#type {
             RuleType::BalanceAbove => rule.threshold.map(Criterion::BalanceAbove),
@@ -38,24 +39,23 @@ impl Criterion {
         }
     }
 
-    /// Whether an entry in the right currency is a hit. Balances before are computed in 128 bits: they may lie outside 64.
+    /// Whether an entry in the right currency is a hit. Balances before are computed in 128 bits: they
+    /// may lie outside 64.
     pub(super) fn is_met_by(&self, entry: &AccountEntry) -> bool {
         let credit = entry.direction == Direction::Credit;
         let amount = i128::from(entry.amount);
         let after = i128::from(entry.balance_after);
         let before = if credit { after - amount } else { after + amount };
-        match self {
-            Criterion::BalanceAbove(threshold) => {
-                after > (*threshold).into() && before <= (*threshold).into()
-            }
-            Criterion::BalanceBelow(threshold) => {
-                after < (*threshold).into() && before >= (*threshold).into()
-            }
-            Criterion::CreditedAbove(threshold) => credit && entry.amount > *threshold,
-            Criterion::DebitedAbove(threshold) => !credit && entry.amount > *threshold,
-            Criterion::CreditedFrom(counterparty) => {
-                credit && entry.counterparty.as_ref() == Some(counterparty)
-            }
+        // A balance rule hits when the entry carries the balance across the threshold, not while it stays
+        // there.
+        let above = |balance: i128, threshold: i64| balance > i128::from(threshold);
+        let below = |balance: i128, threshold: i64| balance < i128::from(threshold);
+        match *self {
+            Criterion::BalanceAbove(threshold) => above(after, threshold) && !above(before, threshold),
+            Criterion::BalanceBelow(threshold) => below(after, threshold) && !below(before, threshold),
+            Criterion::CreditedAbove(threshold) => credit && entry.amount > threshold,
+            Criterion::DebitedAbove(threshold) => !credit && entry.amount > threshold,
+            Criterion::CreditedFrom(ref from) => credit && entry.counterparty.as_ref() == Some(from),
         }
     }
 

@@ -1,9 +1,10 @@
 //! Subscriptions: a customer's settings for one account and currency, made ready for entries.
 //!
-//! Settings may say the same thing twice: an account listed twice, a rule repeated with other channels, an address given
-//! again. All of that is settled here, once, when the settings change. A subscription then has every criterion once with
-//! the union of its channels, every address once per channel, and only rules that reach an address; so one entry gives
-//! one `alert_id` to one address at most once, without looking for repetitions at every entry.
+//! Settings may say the same thing twice: an account listed twice, a rule repeated with other channels,
+//! an address given again. All of that is settled here, once, when the settings change. A subscription
+//! then has every criterion once with the union of its channels, every address once per channel, and only
+//! rules that reach an address; so one entry gives one `alert_id` to one address at most once, without
+//! looking for repetitions at every entry.
 
 use super::message::{Alert, Criterion, OutboundMessage};
 use crate::records::{AccountEntry, Address, Channel, CustomerAlertSettings};

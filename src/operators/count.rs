@@ -1,14 +1,15 @@
 //! The running count of every key.
 //!
-//! **Meaning.** The output is the collection of (key, count) over all updates so far, with their differences summed. For
-//! every key whose count differs at the end of an epoch from what it was before, the epoch gives the old row with -1 and
-//! the new one with +1. A count of 0 is no row. The order of updates does not matter and there are no ties.
+//! **Meaning.** The output is the collection of (key, count) over all updates so far, with their
+//! differences summed. For every key whose count differs at the end of an epoch from what it was before,
+//! the epoch gives the old row with -1 and the new one with +1. A count of 0 is no row. The order of
+//! updates does not matter and there are no ties.
 //!
-//! **Refuses** nothing: a key that has been retracted more often than inserted has a negative count, as in differential's
-//! own `count`, until the insertion comes.
+//! **Refuses** nothing: a key that has been retracted more often than inserted has a negative count, as
+//! in differential's own `count`, until the insertion comes.
 //!
-//! **State.** A row per key whose count is not 0. A restored operator goes on silently: counts are effects, and those before
-//! the checkpoint have happened.
+//! **State.** A row per key whose count is not 0. A restored operator goes on silently: counts are
+//! effects, and those before the checkpoint have happened.
 
 use super::table::{Table, read_state_row, state_row};
 use super::{Context, Core, drive};
@@ -17,7 +18,8 @@ use crate::operators::drive::Batch;
 use crate::record::{Text, Updates};
 use crate::time::{Diff, Epoch};
 
-/// The count of each key of `keys`, which come with their [`crate::record::key_hash`]. `name` is unique in the job.
+/// The count of each key of `keys`, which come with their [`crate::record::key_hash`]. `name` is unique
+/// in the job.
 pub fn count<'s>(
     context: &Context<'s>,
     name: &str,
@@ -28,8 +30,10 @@ pub fn count<'s>(
 
 /// What is known of one key.
 struct Counted {
+    /// The count up to the last update taken in.
     count: Diff,
-    /// The count before the epoch; only while the epoch is being taken in, and only if the epoch touched the key.
+    /// The count before the epoch; only while the epoch is being taken in, and only if the epoch touched
+    /// the key.
     before: Option<Diff>,
     /// The key is among those changed since the last cut.
     changed: bool,
@@ -47,6 +51,7 @@ impl Counted {
 
 /// The pure half of [`count`].
 pub(super) struct Count {
+    /// Keys whose count is not 0, and those that the epoch touched.
     counts: Table<Counted>,
     /// Keys that the epoch touched.
     touched: Vec<(u64, Text)>,
@@ -89,6 +94,7 @@ impl Core for Count {
     }
 
     fn finish(&mut self, epoch: Epoch, out: &mut Batch<(Text, Diff)>) {
+        // Every touched key is here once, however many updates it had.
         for (hash, key) in std::mem::take(&mut self.touched) {
             let Some(counted) = self.counts.get_mut(hash, &key) else {
                 continue;

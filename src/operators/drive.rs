@@ -103,8 +103,8 @@ impl<C: Core> Pending<C> {
     }
 }
 
-/// Gives a message's updates to `stash` by the epochs they carry. The message's own time only bounds those from below:
-/// differential's operators send updates of several epochs in one message when several complete at once.
+/// Gives a message's updates to `stash` by the epochs they carry. The message's own time only bounds those
+/// from below: differential's operators send several epochs in one message when they complete at once.
 fn by_epoch<D>(message_time: Epoch, batch: &mut Batch<D>, mut stash: impl FnMut(Epoch, Batch<D>)) {
     if batch.iter().all(|(_, epoch, _)| *epoch == message_time) {
         return stash(message_time, std::mem::take(batch));

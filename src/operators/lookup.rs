@@ -1,27 +1,29 @@
 //! As-of lookup: every question meets the rows of its key as they stood at the epoch it asks about.
 //!
 //! ```text
-//!  questions ──exchange by key──► find the slots of a batch, then answer each ─┬─► answers, each with its question's diff
-//!                                              ▲                               └─► refused questions
+//!  questions ─────exchange by key─► find the slots of a batch, then answer each ─┬─► answers
+//!                                              ▲                                 └─► refused questions
 //!  table changes ─exchange by key─► per epoch: summed, then into the index of present rows
 //!                                              └─► changes of the last epochs (only if history is kept)
 //! ```
 //!
-//! **Meaning.** A question as of epoch `e` meets exactly the rows of its key whose changes of epochs <= `e` sum to more
-//! than 0, each once; later changes never answer it again. For each such row a pure function gives any number of answers.
-//! It is differential's join, with the table frozen for every question at the epoch it asks about.
+//! **Meaning.** A question as of epoch `e` meets exactly the rows of its key whose changes of epochs <=
+//! `e` sum to more than 0, each once; later changes never answer it again. For each such row a pure
+//! function gives any number of answers. It is differential's join, with the table frozen for every
+//! question at the epoch it asks about.
 //!
-//! **Retraction.** Questions are signed. The retraction of a question repeats it, `as_of` included, and so retracts just what
-//! its insertion caused, if the history of the table still reaches back so far.
+//! **Retraction.** Questions are signed. The retraction of a question repeats it, `as_of` included, and
+//! so retracts just what its insertion caused, if the history of the table still reaches back so far.
 //!
-//! **Ties.** None: within an epoch the table changes before questions are answered. Rows of one key are met in their
-//! order, but answers of one question are a multiset like all updates.
+//! **Ties.** None: within an epoch the table changes before questions are answered. Rows of one key are
+//! met in their order, but answers of one question are a multiset like all updates.
 //!
-//! **Refuses** questions about epochs that are not known: before the kept [`History`], or after the present. They come out
-//! as they are, with their difference, for the caller to treat as corrections that come too late.
+//! **Refuses** questions about epochs that are not known: before the kept [`History`], or after the
+//! present. They come out as they are, with their difference, for the caller to treat as corrections that
+//! come too late.
 //!
-//! **State.** None of its own: the index is computed again from the restored tables. Memory follows the rows of the table and
-//! the changes of the epochs kept.
+//! **State.** None of its own: the index is computed again from the restored tables. Memory follows the
+//! rows of the table and the changes of the epochs kept.
 
 use super::table::Table;
 use super::upsert::Row;
@@ -56,8 +58,8 @@ pub struct Question<Q> {
 pub struct History {
     /// Epochs before a question's own about which it may ask.
     pub epochs: u64,
-    /// The first epoch about which a later one may ask: 0, or after a restart the epoch of the checkpoint, because the
-    /// table's changes before it are not known.
+    /// The first epoch about which a later one may ask: 0, or after a restart the epoch of the
+    /// checkpoint, because the table's changes before it are not known.
     pub since: Epoch,
 }
 
@@ -74,8 +76,8 @@ pub struct Answers<'s, Q: 'static, A: 'static> {
     pub refused: Updates<'s, Question<Q>>,
 }
 
-/// Answers `questions` from `table`: calls `answer` with every question and every row it meets, and takes from it any
-/// number of answers. `name` is unique in the job.
+/// Answers `questions` from `table`: calls `answer` with every question and every row it meets, and takes
+/// from it any number of answers. `name` is unique in the job.
 pub fn lookup<'s, Q, V, A>(
     context: &Context<'s>,
     name: &str,
@@ -112,7 +114,8 @@ pub(super) enum Outcome<Q, A> {
     Refused(Box<Question<Q>>),
 }
 
-/// Questions whose slots are looked for before the first of them is answered: enough to overlap their cache misses.
+/// Questions whose slots are looked for before the first of them is answered: enough to overlap their
+/// cache misses.
 const PROBES: usize = 64;
 
 /// Rows of a key, sorted, and how often each is there; never 0. Most keys have one.
@@ -128,9 +131,11 @@ type Changes<V> = Vec<(Row<V>, Diff)>;
 pub(super) struct Lookup<Q, V, A> {
     history: History,
     answer: Answer<Q, V, A>,
+    /// The rows of every key that has any, as of the epoch that was settled last.
     present: Table<Rows<V>>,
     /// Changes of the epoch that are not in `present` yet.
     changes: Changes<V>,
+    /// Stays empty while no history is kept.
     past: Past<V>,
 }
 
@@ -149,8 +154,8 @@ impl<Q, V: Ord, A> Lookup<Q, V, A> {
         }
     }
 
-    /// Brings the epoch's changes into the index. They are summed first, so that a row that comes and goes within the
-    /// epoch never shows and large groups of one key are built in order.
+    /// Brings the epoch's changes into the index. They are summed first, so that a row that comes and
+    /// goes within the epoch never shows and large groups of one key are built in order.
     fn settle(&mut self, epoch: Epoch) {
         if self.changes.is_empty() {
             return;
@@ -219,11 +224,14 @@ where
     fn left(&mut self, epoch: Epoch, batch: &mut Batch<Question<Q>>, out: &mut Batch<Self::Out>) {
         self.settle(epoch);
         for questions in batch.chunks(PROBES) {
+            // First all slots: the probes do not depend on each other, so the processor waits for memory
+            // once, not once per question.
             let mut found = [None; PROBES];
             for ((question, _, _), rows) in questions.iter().zip(&mut found) {
                 *rows = self.present.get(question.hash, &question.key);
             }
             for ((question, _, diff), rows) in questions.iter().zip(found) {
+                // A key without rows in the present may have had some in the past.
                 let rows = rows.map_or(&[][..], |rows| rows);
                 let mut give = |row: &V| {
                     (self.answer)(question, row, &mut |answer| {
@@ -265,6 +273,7 @@ struct Past<V> {
 }
 
 impl<V: Ord> Past<V> {
+    /// Remembers a change of this epoch.
     fn record(&mut self, epoch: Epoch, row: Row<V>, diff: Diff) {
         let at = (row.hash, epoch);
         let changes = self.changes.entry(at).or_default();
@@ -291,7 +300,8 @@ impl<V: Ord> Past<V> {
         live.map(|(row, _)| row).collect()
     }
 
-    /// Drops the changes that no question after `epoch` can ask to be undone, if `kept` epochs of history are known.
+    /// Drops the changes that no question after `epoch` can ask to be undone, if `kept` epochs of history
+    /// are known.
     fn forget(&mut self, epoch: Epoch, kept: u64) {
         while let Some(at) = self.order.front() {
             if at.1.saturating_add(kept) > epoch.saturating_add(1) {

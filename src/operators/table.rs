@@ -1,9 +1,9 @@
 //! The hash table under the keyed operators: one slot per live key, found by the hash that the key carries.
 //!
-//! Nothing is hashed here: keys are hashed once, at the source. Two keys with one hash are two slots, told apart by the
-//! key itself. Memory follows the live keys: a removed key leaves nothing behind, and a table that has become mostly
-//! empty shrinks. There is no iteration, because its order would be that of the table's past; only [`Table::drain`],
-//! whose callers do not depend on the order.
+//! Nothing is hashed here: keys are hashed once, at the source. Two keys with one hash are two slots,
+//! told apart by the key itself. Memory follows the live keys: a removed key leaves nothing behind, and a
+//! table that has become mostly empty shrinks. There is no iteration, because its order would be that of
+//! the table's past; only [`Table::drain`], whose callers do not depend on the order.
 //!
 //! [`state_row`] and [`read_state_row`] are the slots as rows of a checkpoint.
 

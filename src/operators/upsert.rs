@@ -4,17 +4,18 @@
 //!  writes ──exchange by key──► per epoch: the last write of each key ──► -old row, +new row
 //! ```
 //!
-//! **Meaning.** The row of a key is the value of its last write: the later epoch wins, and within one epoch the greatest
-//! origin, in whatever order the writes arrive. A tombstone removes the row. The output is exact: a write that changes
-//! nothing gives nothing, any other gives the old row with -1 and the new one with +1.
+//! **Meaning.** The row of a key is the value of its last write: the later epoch wins, and within one
+//! epoch the greatest origin, in whatever order the writes arrive. A tombstone removes the row. The
+//! output is exact: a write that changes nothing gives nothing, any other gives the old row with -1 and
+//! the new one with +1.
 //!
-//! **Ties.** None: an origin is one write. That all writes of a key stand in one partition is the input's contract;
-//! where they do not, partition comes before offset.
+//! **Ties.** None: an origin is one write. That all writes of a key stand in one partition is the input's
+//! contract; where they do not, partition comes before offset.
 //!
 //! **Refuses** nothing. Writes are effects and are never taken back: their difference is taken to be +1.
 //!
-//! **State.** A row per live key. After a restore the operator first repeats all its rows, at the epoch of the checkpoint,
-//! because what is built on them downstream (arrangements, indices) starts empty.
+//! **State.** A row per live key. After a restore the operator first repeats all its rows, at the epoch
+//! of the checkpoint, because what is built on them downstream (arrangements, indices) starts empty.
 
 use super::table::{Table, read_state_row, state_row};
 use super::{Context, Core, drive};
@@ -48,6 +49,7 @@ pub fn upsert<'s, R: Record>(
 
 /// The pure half of [`upsert`].
 pub(super) struct Upsert<R> {
+    /// The live rows.
     rows: Table<Arc<R>>,
     /// Writes of the epoch.
     writes: Vec<Write<R>>,
@@ -71,31 +73,26 @@ impl<R: Record> Upsert<R> {
     /// Applies the last write of a key.
     fn apply(&mut self, epoch: Epoch, write: Write<R>, out: &mut Batch<Row<R>>) {
         let Write { key, hash, value, .. } = write;
+        // A write that repeats the row, or removes one that is not there, must cost nothing downstream.
         let old = self.rows.get(hash, &key);
         if old.map(Arc::as_ref) == value.as_ref() {
             return;
         }
         self.changed.insert(hash, &key, ());
+        let row = |value| Row {
+            hash,
+            key: key.clone(),
+            value,
+        };
         let old = match value {
             Some(value) => {
                 let value = Arc::new(value);
-                let old = self.rows.insert(hash, &key, Arc::clone(&value));
-                out.push((
-                    Row {
-                        hash,
-                        key: key.clone(),
-                        value,
-                    },
-                    epoch,
-                    1,
-                ));
-                old
+                out.push((row(Arc::clone(&value)), epoch, 1));
+                self.rows.insert(hash, &key, value)
             }
             None => self.rows.remove(hash, &key),
         };
-        if let Some(value) = old {
-            out.push((Row { hash, key, value }, epoch, -1));
-        }
+        out.extend(old.map(|value| (row(value), epoch, -1)));
     }
 }
 
@@ -117,6 +114,7 @@ impl<R: Record> Core for Upsert<R> {
 
     fn finish(&mut self, epoch: Epoch, out: &mut Batch<Row<R>>) {
         out.extend(self.restored.drain(..).map(|row| (row, epoch, 1)));
+        // Taken, not drained: the room that a table's backlog needed is given back.
         let mut writes = std::mem::take(&mut self.writes);
         writes.sort_unstable_by(|a, b| (a.hash, &a.key, a.origin).cmp(&(b.hash, &b.key, b.origin)));
         let mut writes = writes.into_iter().peekable();
@@ -166,7 +164,8 @@ mod tests {
         }
     }
 
-    /// Runs an epoch of writes (key, value) in this order and gives (key, value, diff) in the order of the output.
+    /// Runs an epoch of writes (key, value) in this order and gives (key, value, diff) in the order of
+    /// the output.
     fn epoch(table: &mut Upsert<Number>, writes: &[(&str, Option<u64>)]) -> Vec<(String, u64, i64)> {
         let mut out = Vec::new();
         for (offset, (key, value)) in (0..).zip(writes) {

@@ -131,10 +131,7 @@ impl<R: Record> Feed for InputFeed<R> {
     }
 
     fn backlog(&self) -> bool {
-        let behind = |partition: &PartitionFeed<R>| {
-            partition.read_to < partition.backlog && partition.at_end.is_none() || partition.queued() > 0
-        };
-        self.settings.is_table && self.partitions.values().any(behind)
+        self.settings.is_table && self.partitions.values().any(PartitionFeed::is_behind)
     }
 
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize {

@@ -18,8 +18,9 @@ fn answer(question: &Question<u64>, row: &u64, give: &mut dyn FnMut((u64, u64)))
     (0..row % 3).for_each(|_| give((question.asked, *row)));
 }
 
-/// Few keys; some seeds give all keys one of two hashes. `last_change` is the table's last epoch with a change.
-/// Most questions are about their own epoch; some are repeated, some retracted, then or later; some ask about other epochs.
+/// Few keys; some seeds give all keys one of two hashes. `last_change` is the table's last epoch with a
+/// change. Most questions are about their own epoch; some are repeated, some retracted, then or later;
+/// some ask about other epochs.
 fn script(random: &mut Random, last_change: Epoch, epochs: Epoch) -> Numbers {
     let (keys, colliding) = (1 + random.below(4), random.percent(30));
     let key = |random: &mut Random| {
@@ -81,7 +82,8 @@ fn answers(question: &Question<u64>, row: &u64) -> Vec<Met> {
     answers
 }
 
-/// Every version of the table at once, each under its own epoch, joined with the questions by (key, epoch asked about).
+/// Every version of the table at once, each under its own epoch, joined with the questions by (key, epoch
+/// asked about).
 fn twin<'s>(
     questions: Updates<'s, Question<u64>>,
     table: Updates<'s, Row<u64>>,

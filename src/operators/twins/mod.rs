@@ -200,8 +200,8 @@ where
     C: Core<Left: Sync, Right: Sync, Out: Ord + Send + Sync>,
 {
     let workers = 1 + random.below(3) as usize;
-    // Updates of so many epochs come together, in messages of the first of them: a message's time only bounds those of
-    // its updates from below, and differential's operators make use of that.
+    // Updates of so many epochs come together, in messages of the first of them: a message's time only
+    // bounds those of its updates from below, and differential's operators make use of that.
     let together = 1 + random.below(3);
     let first = span.start;
     let comes_at = move |of: Epoch| of - (of - first) % together;
