@@ -7,6 +7,7 @@ use crate::print::{aligned, print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,10 +34,12 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 /// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
     let plan = plan::plan(job, workers, follow)?;
+    // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
     let shared = started.shared();
     let ended = Arc::new(AtomicBool::new(false));
-    end_on_signals(Arc::clone(&shared))?;
+    end_on_signals(signals, Arc::clone(&shared))?;
     let progress = show_progress(Arc::clone(&shared), Arc::clone(&ended))?;
     let summary = started.run(plan::build(job));
     ended.store(true, Ordering::Release);
@@ -55,9 +58,7 @@ pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
 }
 
 /// The first signal drains, the second one aborts.
-fn end_on_signals(shared: Arc<Shared>) -> Result<()> {
-    let failed = |error: std::io::Error| Error::internal(format!("signals cannot be handled: {error}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+fn end_on_signals(mut signals: Signals, shared: Arc<Shared>) -> Result<()> {
     let wait = move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
@@ -69,7 +70,11 @@ fn end_on_signals(shared: Arc<Shared>) -> Result<()> {
         }
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
-    thread.map(drop).map_err(failed)
+    thread.map(drop).map_err(|error| no_signals(&error))
+}
+
+fn no_signals(error: &std::io::Error) -> Error {
+    Error::internal(format!("signals cannot be handled: {error}"))
 }
 
 /// A line that is rewritten on a terminal; elsewhere one log line every ten seconds.

@@ -131,6 +131,7 @@ pub fn start(plan: Plan) -> Result<Started> {
         .flatten()
         .collect();
     let (claim, fresh) = (&checkpoint.claim, checkpoint.fresh);
+    starting::claim(store.as_ref(), claim)?;
     let sinks = found
         .into_iter()
         .map(|found| found.open(claim, fresh))

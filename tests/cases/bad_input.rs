@@ -291,14 +291,14 @@ fn a_directory_is_no_input() {
         ],
     );
     assert!(
-        !directory.path().join("state").exists(),
+        !directory.root().join("state").exists(),
         "refused before anything starts"
     );
 }
 
 /// Writes this in place of a file, or removes it.
 fn spoil(directory: &Directory, file: &str, content: Option<&str>) {
-    let path = directory.path().join(file);
+    let path = directory.root().join(file);
     let done = content.map_or_else(
         || std::fs::remove_file(&path),
         |content| std::fs::write(&path, content),
