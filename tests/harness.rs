@@ -13,16 +13,36 @@ pub struct Directory(PathBuf);
 impl Directory {
     /// A new one; no two are the same, in this process or another.
     pub fn new() -> Directory {
+        Directory::below(&std::env::temp_dir())
+    }
+
+    /// A new one, in memory where the system offers that. A killed process leaves what it wrote, synced or not: to a
+    /// case that kills one a disk adds nothing but time.
+    pub fn in_memory() -> Directory {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Directory::below(memory)
+        } else {
+            Directory::new()
+        }
+    }
+
+    fn below(directory: &Path) -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
+        let path = directory.join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a directory for temporary files is there and writable");
         Directory(path)
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         &self.0
+    }
+
+    /// Where a file of it lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// A file's content.

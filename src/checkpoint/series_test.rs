@@ -93,6 +93,7 @@ fn started(store: &Arc<dyn Store>, after: Epoch, upper: Epoch, last: Option<&Cla
         append: false,
     };
     let start = start::start(store.as_ref(), &plan, facts)?;
+    start::claim(store.as_ref(), &start.claim)?;
     start::begin(store.as_ref(), &start.claim)?;
     Ok(start)
 }

@@ -63,6 +63,7 @@ fn started(directory: &Path, append: bool) -> Result<(Start, Vec<Binding>, Files
     };
     let start = start::start(store.as_ref(), &plan, vec![found.facts()])?;
     let replay = start::replayed(&start.resume, found.bindings());
+    start::claim(store.as_ref(), &start.claim)?;
     let files = found.open(&start.claim, start.fresh)?;
     start::begin(store.as_ref(), &start.claim)?;
     Ok((start, replay, files))

@@ -22,6 +22,7 @@ pub mod files;
 mod kill_test;
 pub mod progress_log;
 pub mod seal;
+pub mod unreliable;
 
 use crate::checkpoint::binding::Binding;
 use crate::error::Result;

@@ -98,7 +98,7 @@ impl<R: Record> Feed for InputFeed<R> {
             if partition.at_end.is_some() {
                 let (path, end, read) = (partition.path.display(), share.end, partition.read_to);
                 let message = format!(
-                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced"
+                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced; restore it"
                 );
                 return Err(Error::new(Kind::InputGone, message));
             }

@@ -292,14 +292,14 @@ fn a_directory_is_no_input() {
         ],
     );
     assert!(
-        !directory.path().join("state").exists(),
+        !directory.root().join("state").exists(),
         "refused before anything starts"
     );
 }
 
 /// Cuts a file to this length in one step, or removes it.
 fn spoil(directory: &Directory, file: &str, length: Option<u64>) {
-    let path = directory.path().join(file);
+    let path = directory.root().join(file);
     let cut = |length| File::options().write(true).open(&path)?.set_len(length);
     length
         .map_or_else(|| std::fs::remove_file(&path), cut)

@@ -175,7 +175,7 @@ fn status_agrees_with_the_files() {
         (&before["generation"], &before["inputs"], &before["checkpoints"]),
         (&json!(0), &json!([]), &json!([]))
     );
-    assert!(!directory.path().join("state").exists());
+    assert!(!directory.root().join("state").exists());
 
     run(&directory, 2);
     run(&directory, 1);
@@ -304,7 +304,7 @@ fn the_graph_names_the_operators_in_every_form() {
         );
     }
     assert!(
-        !directory.path().join("state").exists() && !directory.path().join("out").exists(),
+        !directory.root().join("state").exists() && !directory.path().join("out").exists(),
         "nothing was started"
     );
 }

@@ -223,7 +223,7 @@ fn late(directory: &Directory) -> Vec<(String, i64, i64)> {
 /// Waits until this many lines are committed to an output.
 fn wait_for_lines(running: &mut Running<'_>, directory: &Directory, name: &str, count: usize) {
     // Before the start has opened it, the file may not be there.
-    let path = directory.path().join(format!("out/{name}.jsonl"));
+    let path = directory.root().join(format!("out/{name}.jsonl"));
     let has = |_: &Value| std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() >= count);
     running.wait_for_status(&format!("{name} has {count} lines"), has);
 }
