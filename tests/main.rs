@@ -13,9 +13,10 @@ mod cases {
     //! One module per thing a person does with the program.
 
     mod checkpoints; // What is written of a state follows what changed.
-    mod damage; // Files that are torn, flipped, lost, stale, full or somebody else's: recovered from or refused.
+    mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
     mod follow; // Files that grow while they are read, with kills in between.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod kills; // Killed anywhere and started again, the final files are the same.
+    mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
 }
