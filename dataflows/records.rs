@@ -316,7 +316,11 @@ fn agrees(key: &str, field: &str, value: &str) -> Result<(), String> {
 
 /// The contract's list of what is INVALID says `amount < 0` of no record in particular, so it is said of all.
 fn not_negative(field: &str, amount: i64) -> Result<(), String> {
-    if amount < 0 { Err(format!("{field}: {amount} is negative")) } else { Ok(()) }
+    if amount < 0 {
+        Err(format!("{field}: {amount} is negative"))
+    } else {
+        Ok(())
+    }
 }
 
 fn in_range(field: &str, time: Millis) -> Result<(), String> {

@@ -110,7 +110,12 @@ fn ranges() {
     check::<Transaction>(TRANSACTION, ":7", ":-7", "INVALID Transaction.occurred_at: -7");
     check::<Order>(ORDER, ":5,", ":-5,", "INVALID Order.amount: -5 is negative");
     check::<Payment>(PAYMENT, ":5,", ":-5,", "INVALID Payment.amount: -5 is negative");
-    check::<Transaction>(TRANSACTION, "1000001", "-1", "INVALID Transaction.amount: -1 is negative");
+    check::<Transaction>(
+        TRANSACTION,
+        "1000001",
+        "-1",
+        "INVALID Transaction.amount: -1 is negative",
+    );
     check::<Event>(EVENT, ":7", ":-7", "INVALID Event.occurred_at: -7");
     check::<AccountEntry>(ENTRY, "12050", "12050.0", "INVALID AccountEntry.amount: ");
     check::<AccountEntry>(ENTRY, "-7", "1e3", "INVALID AccountEntry.balance_after: ");

@@ -191,10 +191,16 @@ impl Started {
             checkpoint.next,
         )?;
         let marks: Vec<Arc<Marks>> = sinks.iter().map(|_| Arc::default()).collect();
-        let (positions, told) = (recovered.positions.clone(), told_of_checkpoints(Arc::clone(&shared)));
+        let (positions, told) = (
+            recovered.positions.clone(),
+            told_of_checkpoints(Arc::clone(&shared)),
+        );
         let checkpointer = checkpointer::spawn(series, plan.workers, positions, marks.clone(), told)?;
         let committers = spawn_committers(sinks, marks, &shared, &checkpointer)?;
-        let queues: Vec<Queue> = committers.iter().map(|committer| committer.queue().clone()).collect();
+        let queues: Vec<Queue> = committers
+            .iter()
+            .map(|committer| committer.queue().clone())
+            .collect();
         let discovery = discover::discover(&plan, &shared, &recovered)?;
         let gates = Gates::new(queues, &recovered.committed, checkpointer.events());
         run_workers(&plan, &shared, recovered, build, gates, checkpointer.events())?;
@@ -223,7 +229,13 @@ fn spawn_committers(
         });
         // The worker loop bounds what waits; the queue itself must never block a worker.
         let capacity = 4 * limits::IN_FLIGHT_EPOCHS;
-        committer::spawn(&format!("committer-{shard}"), Box::new(sink), capacity, marks, told)
+        committer::spawn(
+            &format!("committer-{shard}"),
+            Box::new(sink),
+            capacity,
+            marks,
+            told,
+        )
     };
     sinks.into_iter().zip(marks).enumerate().map(spawn).collect()
 }
@@ -404,11 +416,7 @@ fn changed(events: Sender<Event>, index: usize) -> Box<dyn FnMut(Epoch, Vec<Stat
 }
 
 /// Everything is sealed: commit it, then write the last checkpoint.
-fn end(
-    committers: Vec<Committer>,
-    checkpointer: Checkpointer,
-    shared: &Shared,
-) -> Result<()> {
+fn end(committers: Vec<Committer>, checkpointer: Checkpointer, shared: &Shared) -> Result<()> {
     for committer in committers {
         committer.finish()?;
     }
