@@ -259,7 +259,9 @@ fn restart_reads_the_checkpoint_and_not_the_inputs() {
         let consumed = &mut content[..committed as usize];
         consumed.fill(b'#');
         // The line before the position must have ended.
-        consumed.last_mut().map(|last| *last = b'\n');
+        if let Some(last) = consumed.last_mut() {
+            *last = b'\n';
+        }
         fed.directory.write(&file, content);
     }
     let mut running = fed.start();
