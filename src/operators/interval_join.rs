@@ -139,7 +139,7 @@ impl<L: ExchangeData, R: ExchangeData> IntervalJoin<L, R> {
             interval,
             left_watermark: BEFORE_ALL,
             right_watermark: BEFORE_ALL,
-            slots: Slots::new(),
+            slots: Slots::default(),
             lefts: Timers::default(),
             rights: Timers::default(),
             pairs: Vec::new(),

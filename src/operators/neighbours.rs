@@ -159,7 +159,7 @@ impl<V: ExchangeData> Neighbours<V> {
         Neighbours {
             pattern,
             watermark: BEFORE_ALL,
-            slots: Slots::new(),
+            slots: Slots::default(),
             timers: Timers::default(),
             found: Vec::new(),
             gone: Vec::new(),

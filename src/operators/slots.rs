@@ -33,9 +33,8 @@ pub(super) struct Slots<S> {
     listed: Vec<bool>,
 }
 
-impl<S: Slot> Slots<S> {
-    /// No slots.
-    pub fn new() -> Self {
+impl<S> Default for Slots<S> {
+    fn default() -> Self {
         Slots {
             table: HashTable::new(),
             slots: Vec::new(),
@@ -44,7 +43,9 @@ impl<S: Slot> Slots<S> {
             listed: Vec::new(),
         }
     }
+}
 
+impl<S: Slot> Slots<S> {
     /// The slot of this hash that `is` the wanted one, or else the one that `make` gives; and whether it is new.
     #[inline]
     pub fn find_or_insert(
@@ -86,6 +87,15 @@ impl<S: Slot> Slots<S> {
             self.free.push(at);
         }
         std::mem::take(&mut self.slots[at as usize])
+    }
+
+    /// Takes all slots out, free ones too, and keeps their memory.
+    pub fn drain(&mut self) -> impl Iterator<Item = S> {
+        self.table.clear();
+        self.free.clear();
+        self.changed.clear();
+        self.listed.clear();
+        self.slots.drain(..)
     }
 
     /// Notes that a slot has changed since the last checkpoint.

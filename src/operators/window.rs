@@ -5,10 +5,13 @@
 //! window.
 //!
 //! ```text
-//!  update ─► slot of (key, window): count, sum, amounts ─┬─ Final: one row when the window closes
-//!                 ▲                                      └─ Changes: -old +new for each epoch that changed the row
-//!  watermark ─► timers by closing time
+//!  update ─► window by start ─► slot of the key: ─┬─ Final: one row when the window closes
+//!                  ▲            count, sum, amounts └─ Changes: -old +new for each epoch that changed the row
+//!  watermark ──────┘ closes the first windows, whole
 //! ```
+//!
+//! The open windows lie in order of their start, which is the order in which they close: an epoch looks at the first one,
+//! however many are open. Each has its own table of keys, so closing one is a walk through memory and nothing else.
 //!
 //! **Retraction** needs the amounts themselves: when the least one goes, the next is the least. A window keeps few amounts
 //! as a list in its slot, many as a map, so that neither a window of one order nor one of a million is slow. A window
@@ -20,7 +23,7 @@
 //! The sum is kept in 128 bits and clamped to 64 on output.
 
 use super::late::{Refused, Timed, accepted};
-use super::slots::{Slot, Slots, Timers, decode, state_row};
+use super::slots::{Slot, Slots, decode, state_row};
 use super::{Context, Core, Side, drive};
 use crate::checkpoint::row::StateRow;
 use crate::operators::drive::Batch;
@@ -28,7 +31,7 @@ use crate::record::{Messages, Text, Updates};
 use crate::time::{BEFORE_ALL, Diff, Epoch, Millis};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When rows are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -190,12 +193,13 @@ impl Default for Amounts {
     }
 }
 
-/// One key and window.
+/// One key of one window.
 #[derive(Default)]
-struct Window {
+// Two cache lines: a window of many keys is as fast as memory answers.
+#[repr(align(64))]
+struct Group {
     key: Text,
     hash: u64,
-    start: Millis,
     count: i64,
     sum: i128,
     amounts: Amounts,
@@ -205,14 +209,14 @@ struct Window {
     listed: bool,
 }
 
-impl Slot for Window {
+impl Slot for Group {
     #[inline]
     fn hash(&self) -> u64 {
-        slot_hash(self.hash, self.start)
+        self.hash
     }
 }
 
-impl Window {
+impl Group {
     #[inline]
     fn add(&mut self, amount: i64, diff: Diff) {
         self.count += diff;
@@ -229,30 +233,34 @@ impl Window {
         let count = self.count;
         Some(Figures { count, sum, min, max })
     }
-
-    fn row(&self, figures: Figures) -> Aggregate {
-        Aggregate {
-            key: self.key.clone(),
-            start: self.start,
-            figures,
-        }
-    }
 }
 
-/// Mixes the window into the hash of the key; an odd factor keeps different windows of a key apart.
+/// The slot of a key in a window.
 #[inline]
-fn slot_hash(hash: u64, start: Millis) -> u64 {
-    hash ^ start.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+fn group(window: &mut Slots<Group>, key: &Text, hash: u64) -> u32 {
+    let is = |group: &Group| group.hash == hash && group.key == *key;
+    let make = || Group {
+        key: key.clone(),
+        hash,
+        ..Group::default()
+    };
+    window.find_or_insert(hash, is, make).0
 }
 
 /// The core of [`tumbling`].
 pub(super) struct Windows {
     tumbling: Tumbling,
     watermark: Millis,
-    slots: Slots<Window>,
-    closing: Timers,
-    /// Emit::Changes: the windows this epoch has touched, with the row each had before it.
-    touched: Vec<(u32, Option<Figures>)>,
+    /// The open windows by start, which is also the order in which they close.
+    open: BTreeMap<Millis, Slots<Group>>,
+    /// Emit::Changes: what this epoch has touched, by window, with the figures each key had before it.
+    touched: BTreeMap<Millis, Vec<(u32, Option<Figures>)>>,
+    /// The open windows that changed since the last checkpoint.
+    changed: BTreeSet<Millis>,
+    /// The slots of the updates at hand; kept for its memory.
+    slots: Vec<u32>,
+    /// The memory of the window that closed last, for the next that opens.
+    spare: Slots<Group>,
     /// Rows of closed windows that a checkpoint still holds.
     gone: Vec<StateRow>,
 }
@@ -263,41 +271,63 @@ impl Windows {
         Windows {
             tumbling,
             watermark: BEFORE_ALL,
-            slots: Slots::new(),
-            closing: Timers::default(),
-            touched: Vec::new(),
+            open: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            slots: Vec::new(),
+            spare: Slots::default(),
             gone: Vec::new(),
         }
     }
 
-    #[inline]
-    fn slot(&mut self, key: Text, hash: u64, start: Millis) -> u32 {
-        let is = |window: &Window| window.start == start && window.hash == hash && window.key == key;
-        let make = || Window {
-            key: key.clone(),
-            hash,
-            start,
-            ..Window::default()
-        };
-        let (at, new) = self.slots.find_or_insert(slot_hash(hash, start), is, make);
-        if new {
-            self.closing.add(self.tumbling.closing(start), at);
+    /// Adds updates of one open window.
+    fn add(&mut self, start: Millis, run: &[(Timed<i64>, Epoch, Diff)]) {
+        self.changed.insert(start);
+        let spare = || std::mem::take(&mut self.spare);
+        let window = self.open.entry(start).or_insert_with(spare);
+        // All look-ups, then all additions: memory answers many questions in the time of one, if asked at once.
+        self.slots.clear();
+        self.slots.extend(
+            run.iter()
+                .map(|(measure, _, _)| group(window, &measure.key, measure.hash)),
+        );
+        let updates = std::iter::zip(&self.slots, run);
+        if self.tumbling.emit == Emit::Changes {
+            let touched = self.touched.entry(start).or_default();
+            for &at in &self.slots {
+                let group = &mut window[at];
+                if !std::mem::replace(&mut group.listed, true) {
+                    touched.push((at, group.figures()));
+                }
+            }
         }
-        at
+        for (&at, (measure, _, diff)) in updates {
+            window.touch(at);
+            window[at].add(measure.value, *diff);
+        }
     }
 
-    fn close(&mut self, at: u32, epoch: Epoch, out: &mut Batch<Result<Aggregate, Refused>>) {
-        let window = self.slots.remove(at);
-        if window.stored {
-            self.gone
-                .push(state_row::<()>(window.hash, &(&window.key, window.start), None));
+    fn close(
+        &mut self,
+        start: Millis,
+        mut window: Slots<Group>,
+        epoch: Epoch,
+        out: &mut Batch<Result<Aggregate, Refused>>,
+    ) {
+        self.changed.remove(&start);
+        for group in window.drain() {
+            if group.stored {
+                self.gone
+                    .push(state_row::<()>(group.hash, &(&group.key, start), None));
+            }
+            if self.tumbling.emit == Emit::Final
+                && let Some(figures) = group.figures()
+            {
+                let key = group.key;
+                out.push((Ok(Aggregate { key, start, figures }), epoch, 1));
+            }
         }
-        if self.tumbling.emit == Emit::Final
-            && let Some(figures) = window.figures()
-        {
-            let (key, start) = (window.key, window.start);
-            out.push((Ok(Aggregate { key, start, figures }), epoch, 1));
-        }
+        self.spare = window;
     }
 }
 
@@ -314,21 +344,30 @@ impl Core for Windows {
     }
 
     fn left(&mut self, epoch: Epoch, batch: &mut Batch<Timed<i64>>, out: &mut Batch<Self::Out>) {
-        for (measure, _, diff) in batch.drain(..) {
-            let start = self.tumbling.start(measure.time);
+        let mut rest = &batch[..];
+        // Neighbouring updates mostly fall into one window: it is looked up once for all of them.
+        while let Some((first, _, _)) = rest.first() {
+            let start = self.tumbling.start(first.time);
+            let end = self.tumbling.end(start);
+            let same = |(measure, _, _): &(Timed<i64>, Epoch, Diff)| (start..end).contains(&measure.time);
+            let length = rest
+                .iter()
+                .position(|update| !same(update))
+                .unwrap_or(rest.len())
+                .max(1);
+            let (run, after) = rest.split_at(length);
+            rest = after;
             if self.tumbling.closing(start) <= self.watermark {
-                out.push((Err(Refused::new(measure, self.watermark)), epoch, diff));
-                continue;
+                let refused = |measure: &Timed<i64>| Err(Refused::new(measure.clone(), self.watermark));
+                out.extend(
+                    run.iter()
+                        .map(|(measure, _, diff)| (refused(measure), epoch, *diff)),
+                );
+            } else {
+                self.add(start, run);
             }
-            let at = self.slot(measure.key, measure.hash, start);
-            let window = &mut self.slots[at];
-            if self.tumbling.emit == Emit::Changes && !window.listed {
-                window.listed = true;
-                self.touched.push((at, window.figures()));
-            }
-            window.add(measure.value, diff);
-            self.slots.touch(at);
         }
+        batch.clear();
     }
 
     fn watermark(&mut self, _: Side, watermark: Millis) {
@@ -336,28 +375,42 @@ impl Core for Windows {
     }
 
     fn finish(&mut self, epoch: Epoch, out: &mut Batch<Self::Out>) {
-        for (at, old) in self.touched.drain(..) {
-            let window = &mut self.slots[at];
-            window.listed = false;
-            let new = window.figures();
-            if old != new {
-                out.extend(old.map(|figures| (Ok(window.row(figures)), epoch, -1)));
-                out.extend(new.map(|figures| (Ok(window.row(figures)), epoch, 1)));
+        while let Some((start, touched)) = self.touched.pop_first() {
+            let Some(window) = self.open.get_mut(&start) else {
+                continue;
+            };
+            for (at, old) in touched {
+                let group = &mut window[at];
+                group.listed = false;
+                let new = group.figures();
+                if old != new {
+                    let row = |figures| {
+                        Ok(Aggregate {
+                            key: group.key.clone(),
+                            start,
+                            figures,
+                        })
+                    };
+                    out.extend(old.map(|figures| (row(figures), epoch, -1)));
+                    out.extend(new.map(|figures| (row(figures), epoch, 1)));
+                }
             }
         }
-        while let Some(due) = self.closing.due(self.watermark) {
-            for at in due {
-                self.close(at, epoch, out);
-            }
+        while let Some(first) = self.open.first_entry()
+            && self.tumbling.closing(*first.key()) <= self.watermark
+        {
+            let (start, window) = first.remove_entry();
+            self.close(start, window, epoch, out);
         }
     }
 
     fn restore(&mut self, row: &StateRow) -> Result<(), String> {
         if let Some(((key, start), amounts)) = decode::<(Text, Millis), Vec<(i64, Diff)>>(row)? {
-            let at = self.slot(key, row.hash, start);
-            self.slots[at].stored = true;
+            let window = self.open.entry(start).or_default();
+            let at = group(window, &key, row.hash);
+            window[at].stored = true;
             for (amount, copies) in amounts {
-                self.slots[at].add(amount, copies);
+                window[at].add(amount, copies);
             }
         }
         Ok(())
@@ -365,15 +418,20 @@ impl Core for Windows {
 
     fn changed(&mut self, rows: &mut Vec<StateRow>) {
         rows.append(&mut self.gone);
-        for at in self.slots.take_changed() {
-            let window = &mut self.slots[at];
-            // Free slots, and windows that came and went between two checkpoints, hold no copies and have no row.
-            let copies = window.amounts.copies();
-            let value = (!copies.is_empty()).then_some(&copies);
-            if value.is_some() || window.stored {
-                rows.push(state_row(window.hash, &(&window.key, window.start), value));
+        while let Some(start) = self.changed.pop_first() {
+            let Some(window) = self.open.get_mut(&start) else {
+                continue;
+            };
+            for at in window.take_changed() {
+                let group = &mut window[at];
+                // A key that came and went between two checkpoints holds no copies and has no row.
+                let copies = group.amounts.copies();
+                let value = (!copies.is_empty()).then_some(&copies);
+                if value.is_some() || group.stored {
+                    rows.push(state_row(group.hash, &(&group.key, start), value));
+                }
+                group.stored = value.is_some();
             }
-            window.stored = value.is_some();
         }
     }
 }
