@@ -155,7 +155,7 @@ impl<L: ExchangeData, R: ExchangeData> IntervalJoin<L, R> {
             hash,
             ..Partners::default()
         };
-        self.slots.find_or_insert(hash, is, make).0
+        self.slots.find_or_insert(hash, is, make)
     }
 
     /// Gives a slot without records back.

@@ -175,7 +175,7 @@ impl<V: ExchangeData> Neighbours<V> {
             hash,
             ..Open::default()
         };
-        let (at, _) = self.slots.find_or_insert(hash, is, make);
+        let at = self.slots.find_or_insert(hash, is, make);
         self.timers.add(record.time.saturating_add(1), at);
         if (self.pattern.opens)(&record.value) {
             self.timers.add(self.pattern.expiry(record), at);

@@ -218,6 +218,11 @@ impl Slot for Group {
 
 impl Group {
     #[inline]
+    fn is_of(&self, key: &Text, hash: u64) -> bool {
+        self.hash == hash && self.key == *key
+    }
+
+    #[inline]
     fn add(&mut self, amount: i64, diff: Diff) {
         self.count += diff;
         self.sum += i128::from(amount) * i128::from(diff);
@@ -236,15 +241,13 @@ impl Group {
 }
 
 /// The slot of a key in a window.
-#[inline]
-fn group(window: &mut Slots<Group>, key: &Text, hash: u64) -> u32 {
-    let is = |group: &Group| group.hash == hash && group.key == *key;
+fn slot(window: &mut Slots<Group>, key: &Text, hash: u64) -> u32 {
     let make = || Group {
         key: key.clone(),
         hash,
         ..Group::default()
     };
-    window.find_or_insert(hash, is, make).0
+    window.find_or_insert(hash, |group| group.is_of(key, hash), make)
 }
 
 /// The core of [`tumbling`].
@@ -257,7 +260,8 @@ pub(super) struct Windows {
     touched: BTreeMap<Millis, Vec<(u32, Option<Figures>)>>,
     /// The open windows that changed since the last checkpoint.
     changed: BTreeSet<Millis>,
-    /// The slots of the updates at hand; kept for its memory.
+    /// The slots of the updates at hand, first as the tables see it, then for sure; kept for their memory.
+    likely: Vec<Option<u32>>,
     slots: Vec<u32>,
     /// The memory of the window that closed last, for the next that opens.
     spare: Slots<Group>,
@@ -274,6 +278,7 @@ impl Windows {
             open: BTreeMap::new(),
             touched: BTreeMap::new(),
             changed: BTreeSet::new(),
+            likely: Vec::new(),
             slots: Vec::new(),
             spare: Slots::default(),
             gone: Vec::new(),
@@ -285,13 +290,16 @@ impl Windows {
         self.changed.insert(start);
         let spare = || std::mem::take(&mut self.spare);
         let window = self.open.entry(start).or_insert_with(spare);
-        // All look-ups, then all additions: memory answers many questions in the time of one, if asked at once.
+        // Step by step for all, not record by record: memory answers many questions in the time of one, if asked at once.
+        self.likely.clear();
+        let likely = run.iter().map(|(measure, _, _)| window.likely(measure.hash));
+        self.likely.extend(likely);
         self.slots.clear();
-        self.slots.extend(
-            run.iter()
-                .map(|(measure, _, _)| group(window, &measure.key, measure.hash)),
-        );
-        let updates = std::iter::zip(&self.slots, run);
+        let confirmed = std::iter::zip(&self.likely, run).map(|(likely, (measure, _, _))| match likely {
+            Some(at) if window[*at].is_of(&measure.key, measure.hash) => *at,
+            _ => slot(window, &measure.key, measure.hash),
+        });
+        self.slots.extend(confirmed);
         if self.tumbling.emit == Emit::Changes {
             let touched = self.touched.entry(start).or_default();
             for &at in &self.slots {
@@ -301,7 +309,7 @@ impl Windows {
                 }
             }
         }
-        for (&at, (measure, _, diff)) in updates {
+        for (&at, (measure, _, diff)) in std::iter::zip(&self.slots, run) {
             window.touch(at);
             window[at].add(measure.value, *diff);
         }
@@ -407,7 +415,7 @@ impl Core for Windows {
     fn restore(&mut self, row: &StateRow) -> Result<(), String> {
         if let Some(((key, start), amounts)) = decode::<(Text, Millis), Vec<(i64, Diff)>>(row)? {
             let window = self.open.entry(start).or_default();
-            let at = group(window, &key, row.hash);
+            let at = slot(window, &key, row.hash);
             window[at].stored = true;
             for (amount, copies) in amounts {
                 window[at].add(amount, copies);
