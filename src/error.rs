@@ -36,7 +36,7 @@ pub struct Error {
 }
 
 /// Results of everything that can stop the job.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// A failure of this kind with its one line.

@@ -1,8 +1,65 @@
-//! Tidegate.
+//! Tidegate: the engine.
+//!
+//! ```text
+//!   source ──► format ──► operators (dataflows are made of them) ──► format ──► sink
+//!     │          │             │   ▲                                             │
+//!     │          │     changed │   │ restored                                    │
+//!     ▼          ▼         rows▼   │                                             ▼
+//!   bindings ─────────────► checkpoint ◄──────────────────────────────────── committed
+//! ```
+//!
+//! The rooms, in the order to read them:
+//!
+//! - [`time`], [`record`], [`limits`], [`error`]: the vocabulary.
+//! - [`operators`]: one driver, one pure core per operator.
+//! - [`format`](mod@format): bytes to records and back.
+//! - [`source`]: partitions to epochs. [`pace`]: which epoch comes next.
+//! - [`sink`]: encoded rows, sealed epochs, commits.
+//! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill the process.
+//! - [`run`]: a job's threads. [`metrics`]: what they count.
+//!
+//! The engine knows no dataflow by name. The smallest whole one counts words:
+//!
+//! ```
+//! use std::sync::mpsc::channel;
+//! use tidegate::operators::{Context, count::count};
+//! use tidegate::record::key_hash;
+//! use timely::dataflow::operators::{Input, vec::Map, Inspect};
+//! use differential_dataflow::AsCollection;
+//!
+//! let (send, counts) = channel();
+//! timely::execute_directly(move |worker| {
+//!     let mut words = worker.dataflow::<u64, _, _>(|scope| {
+//!         let (handle, words) = scope.new_input::<Vec<(&str, u64, i64)>>();
+//!         let keyed = words.map(|(word, epoch, diff)| ((key_hash(word.as_bytes()), word.into()), epoch, diff));
+//!         let context = Context::without_checkpoints(scope);
+//!         count(&context, "words", keyed.as_collection())
+//!             .inspect(move |((word, count), epoch, diff)| send.send((word.to_string(), *count, *epoch, *diff)).unwrap());
+//!         handle
+//!     });
+//!     words.send(("tide", 0, 1));
+//!     words.send(("gate", 0, 1));
+//!     words.advance_to(1);
+//!     words.send(("tide", 1, 1));
+//! });
+//! let mut counts: Vec<_> = counts.iter().collect();
+//! counts.sort();
+//! // In epoch 1 the row (tide, 1) goes and (tide, 2) comes.
+//! assert_eq!(counts, [("gate".into(), 1, 0, 1), ("tide".into(), 1, 0, 1), ("tide".into(), 1, 1, -1), ("tide".into(), 2, 1, 1)]);
+//! ```
+
 pub mod checkpoint;
+pub mod crash;
 pub mod error;
 pub mod format;
 pub mod limits;
+pub mod metrics;
 pub mod operators;
+pub mod pace;
 pub mod record;
+pub mod run;
+#[cfg(test)]
+pub(crate) mod scratch;
+pub mod sink;
+pub mod source;
 pub mod time;

@@ -24,7 +24,13 @@ pub const EPOCH_RECORDS: usize = 100_000;
 pub const IN_FLIGHT_RECORDS: usize = 8 * EPOCH_RECORDS;
 
 /// The same in epochs, so that epochs without records do not pile up.
-pub const IN_FLIGHT_EPOCHS: u64 = 4_096;
+pub const IN_FLIGHT_EPOCHS: usize = 4_096;
+
+/// Encoded rows that are sealed and not committed: beyond it the source waits.
+pub const IN_FLIGHT_BYTES: usize = 256 << 20;
+
+/// Epochs without output wait for a commit in groups of at most so many.
+pub const GROUP_EPOCHS: usize = 1_024;
 
 /// How many ticks of a finite run are announced ahead.
 pub const ANNOUNCED_EPOCHS: usize = 64;
@@ -37,6 +43,9 @@ pub const PARK: Duration = Duration::from_millis(1);
 
 /// How often a followed file that stands at its end is looked at again.
 pub const FOLLOW: Duration = Duration::from_millis(2);
+
+/// How often a followed input is searched for new files.
+pub const DISCOVER: Duration = Duration::from_secs(1);
 
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
@@ -58,5 +67,9 @@ const _: () = assert!(
 const _: () = assert!(
     IN_FLIGHT_RECORDS > 2 * EPOCH_RECORDS,
     "one epoch is read while another commits"
+);
+const _: () = assert!(
+    GROUP_EPOCHS < IN_FLIGHT_EPOCHS,
+    "a full pipeline always has a group to commit"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

@@ -32,7 +32,7 @@ pub struct PartitionBinding {
     pub path: Option<String>,
 }
 
-/// One worker's share of an epoch's binding.
+/// One worker's share of an epoch's binding. It says also that all the worker's epochs up to this one are closed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Share {
     /// The epoch.
@@ -41,8 +41,8 @@ pub struct Share {
     pub worker: u32,
     /// Its partitions that changed in this epoch.
     pub partitions: Vec<PartitionBinding>,
-    /// Records in the share, for reports.
-    pub records: u64,
+    /// The epoch ends with a checkpoint.
+    pub cut: bool,
 }
 
 /// What an epoch contains: the union of all shares.

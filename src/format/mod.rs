@@ -1,4 +1,17 @@
 //! Formats: bytes to records and back.
+//!
+//! ```text
+//!   blocks of a partition --lines--> lines --json--> messages, or why not --check--> records | dead letters
+//!                                               ^
+//!                                            strict: how a record type reads its fields
+//! ```
+//!
+//! Everything here is a pure function of bytes: no file, no clock, no thread. Nothing an input holds can make
+//! it panic or take more memory than `max_record_bytes` allows.
+
+pub mod json;
+pub mod lines;
+pub mod strict;
 
 /// `bytes` fields: base64 in JSON.
 pub mod bytes {
@@ -6,7 +19,6 @@ pub mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
     /// Writes base64, or null.
-    #[expect(clippy::ref_option, reason = "serde's signature")]
     pub fn serialize<S: Serializer>(bytes: &Option<Box<[u8]>>, serializer: S) -> Result<S::Ok, S::Error> {
         match bytes {
             Some(bytes) => serializer.serialize_some(&STANDARD.encode(bytes)),

@@ -23,10 +23,10 @@ use std::collections::BTreeMap;
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::empty;
 use timely::dataflow::operators::generic::{OutputBuilder, OutputBuilderSession};
+use timely::dataflow::operators::{Capability, InputCapability};
 
 /// One of the two inputs of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -87,16 +87,33 @@ struct Pending<C: Core> {
 }
 
 impl<C: Core> Pending<C> {
-    fn new(capability: &timely::dataflow::operators::InputCapability<Epoch>) -> Self {
-        let (left, right, control) = (Vec::new(), Vec::new(), Vec::new());
-        Pending {
-            updates: capability.retain(0),
-            state: capability.retain(1),
-            left,
-            right,
-            control,
-        }
+    /// The entry of `epoch`, which `capability` allows for, among those of all incomplete epochs.
+    fn of<'p>(
+        pending: &'p mut BTreeMap<Epoch, Self>,
+        epoch: Epoch,
+        capability: &InputCapability<Epoch>,
+    ) -> &'p mut Self {
+        pending.entry(epoch).or_insert_with(|| Pending {
+            updates: capability.delayed(&epoch, 0),
+            state: capability.delayed(&epoch, 1),
+            left: Vec::new(),
+            right: Vec::new(),
+            control: Vec::new(),
+        })
     }
+}
+
+/// Gives a message's updates to `stash` by the epochs they carry. The message's own time only bounds those
+/// from below: differential's operators send several epochs in one message when they complete at once.
+fn by_epoch<D>(message_time: Epoch, batch: &mut Batch<D>, mut stash: impl FnMut(Epoch, Batch<D>)) {
+    if batch.iter().all(|(_, epoch, _)| *epoch == message_time) {
+        return stash(message_time, std::mem::take(batch));
+    }
+    let mut batches = BTreeMap::<Epoch, Batch<D>>::new();
+    for update in batch.drain(..) {
+        batches.entry(update.1).or_default().push(update);
+    }
+    batches.into_iter().for_each(|(epoch, batch)| stash(epoch, batch));
 }
 
 /// Output is passed on in containers of about this many updates.
@@ -135,22 +152,20 @@ pub fn drive<'s, C: Core>(
         let mut out = Vec::new();
         move |frontiers| {
             left.for_each(|capability, batch| {
-                let entry = pending
-                    .entry(*capability.time())
-                    .or_insert_with(|| Pending::new(&capability));
-                entry.left.push(std::mem::take(batch));
+                by_epoch(*capability.time(), batch, |epoch, batch| {
+                    Pending::of(&mut pending, epoch, &capability).left.push(batch);
+                });
             });
             right.for_each(|capability, batch| {
-                let entry = pending
-                    .entry(*capability.time())
-                    .or_insert_with(|| Pending::new(&capability));
-                entry.right.push(std::mem::take(batch));
+                by_epoch(*capability.time(), batch, |epoch, batch| {
+                    Pending::of(&mut pending, epoch, &capability).right.push(batch);
+                });
             });
             control.for_each(|capability, batch| {
-                let entry = pending
-                    .entry(*capability.time())
-                    .or_insert_with(|| Pending::new(&capability));
-                entry.control.append(batch);
+                let epoch = *capability.time();
+                Pending::of(&mut pending, epoch, &capability)
+                    .control
+                    .append(batch);
             });
 
             let mut updates = updates.activate();

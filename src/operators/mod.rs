@@ -8,14 +8,19 @@
 //! it was last asked. The checkpoint is a sink of those rows; restore is an input of them. What a core can recompute from
 //! its inputs (a join of tables, say) is not state.
 
+pub mod clock;
+pub mod count;
 pub mod drive;
 pub mod interval_join;
 pub mod late;
+pub mod lookup;
 pub mod neighbours;
 mod slots;
+mod table;
 mod timeline;
 #[cfg(test)]
 mod twins;
+pub mod upsert;
 pub mod window;
 
 pub use drive::{Core, Side, drive};

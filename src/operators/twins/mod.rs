@@ -7,14 +7,18 @@
 //!
 //! `TIDEGATE_SEEDS=20000` runs more seeds, `TIDEGATE_SEED=17` runs one again; a failing seed is printed.
 
+mod count;
 mod interval_join;
 mod log;
+mod lookup;
 mod neighbours;
+mod upsert;
 mod window;
 
 use super::{Context, Core, Side, drive};
 use crate::checkpoint::row::StateRow;
 use crate::operators::drive::Batch;
+use crate::record::Updates;
 use crate::time::{Epoch, Millis};
 use differential_dataflow::AsCollection;
 use differential_dataflow::consolidation::consolidate_updates;
@@ -98,6 +102,17 @@ struct Outcome<D> {
     state: Vec<StateRow>,
 }
 
+/// What an operator gives when it starts from a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Nothing: it goes on.
+    Silent,
+    /// Its whole collection once more, at the epoch of the checkpoint, for what is built on it downstream.
+    Repeats,
+    /// It has no state of its own and is not started in the middle.
+    Never,
+}
+
 /// Runs the script under the real driver and gives the consolidated updates, sorted by (row, epoch).
 /// Draws the number of workers, the spread of updates over them, and whether there is a restart in between.
 pub fn run<C>(
@@ -106,16 +121,68 @@ pub fn run<C>(
     random: &mut Random,
 ) -> Batch<C::Out>
 where
-    C: Core<Left: Sync, Right: Sync, Out: Ord + Send + Sync>,
+    C: Core<Left: Sync, Right: Sync, Out: Ord + std::fmt::Debug + Send + Sync>,
+{
+    run_restarting(make, script, Restart::Silent, random)
+}
+
+/// [`run`] of an operator that need not be silent when it starts from a checkpoint.
+pub fn run_restarting<C>(
+    make: impl Fn() -> C + Send + Sync + 'static,
+    script: &Script<C::Left, C::Right>,
+    restart: Restart,
+    random: &mut Random,
+) -> Batch<C::Out>
+where
+    C: Core<Left: Sync, Right: Sync, Out: Ord + std::fmt::Debug + Send + Sync>,
 {
     let make = Arc::new(make);
-    let cut = (script.epochs > 1 && random.percent(50)).then(|| random.below(script.epochs - 1));
+    let cut = restart != Restart::Never && script.epochs > 1 && random.percent(50);
+    let cut = cut.then(|| random.below(script.epochs - 1));
     let Some(cut) = cut else {
         return part(&make, script, 0..script.epochs, None, Vec::new(), random).updates;
     };
     let before = part(&make, script, 0..cut + 1, Some(cut), Vec::new(), random);
+    let after = part(&make, script, cut + 1..script.epochs, None, before.state, random);
+    let (repeated, after): (Vec<_>, Vec<_>) = after.updates.into_iter().partition(|update| update.1 <= cut);
     let mut updates = before.updates;
-    updates.extend(part(&make, script, cut + 1..script.epochs, None, before.state, random).updates);
+    let mut collection = updates.clone();
+    collection.iter_mut().for_each(|update| update.1 = cut);
+    consolidate_updates(&mut collection);
+    collection.retain(|_| restart == Restart::Repeats);
+    assert_eq!(repeated, collection, "what a restart at epoch {cut} repeats");
+    updates.extend(after);
+    consolidate_updates(&mut updates);
+    updates
+}
+
+/// Runs a slow twin made of differential's own operators on one worker, and gives its consolidated updates.
+pub fn run_twin<L, R, D>(
+    script: &Script<L, R>,
+    twin: impl for<'s> Fn(Updates<'s, L>, Updates<'s, R>) -> Updates<'s, D> + Send + Sync + 'static,
+) -> Batch<D>
+where
+    L: Clone + Send + Sync + 'static,
+    R: Clone + Send + Sync + 'static,
+    D: Ord + Clone + Send + 'static,
+{
+    let script = script.clone();
+    let updates = Arc::new(Mutex::new(Vec::new()));
+    let updates_in = Arc::clone(&updates);
+    timely::execute_directly(move |worker| {
+        let mut left = InputHandle::new();
+        let mut right = InputHandle::new();
+        worker.dataflow::<Epoch, _, _>(|scope| {
+            let (left, right) = (scope.input_from(&mut left), scope.input_from(&mut right));
+            twin(left.as_collection(), right.as_collection())
+                .inner
+                .inspect(move |update| updates_in.lock().expect("no panic holds it").push(update.clone()));
+        });
+        // All at time 0: updates carry their own epochs, and a twin may take its time.
+        script.left.into_iter().for_each(|update| left.send(update));
+        script.right.into_iter().for_each(|update| right.send(update));
+    });
+    let mut updates = std::mem::take(&mut *updates.lock().expect("the worker is gone"));
     consolidate_updates(&mut updates);
     updates
 }
@@ -133,6 +200,11 @@ where
     C: Core<Left: Sync, Right: Sync, Out: Ord + Send + Sync>,
 {
     let workers = 1 + random.below(3) as usize;
+    // Updates of so many epochs come together, in messages of the first of them: a message's time only
+    // bounds those of its updates from below, and differential's operators make use of that.
+    let together = 1 + random.below(3);
+    let first = span.start;
+    let comes_at = move |of: Epoch| of - (of - first) % together;
     let mut script = script.clone();
     random.shuffle(&mut script.left);
     random.shuffle(&mut script.right);
@@ -180,24 +252,20 @@ where
         }
         rows.advance_to(span.start);
         for epoch in span.clone() {
-            let (of_left, of_right) = (script.left.iter(), script.right.iter());
-            let ours = |update: usize| update % peers == index;
-            for (_, update) in of_left
-                .enumerate()
-                .filter(|(at, update)| ours(*at) && update.1 == epoch)
-            {
-                left.advance_to(epoch);
-                left.send(update.clone());
-            }
-            for (_, update) in of_right
-                .enumerate()
-                .filter(|(at, update)| ours(*at) && update.1 == epoch)
-            {
-                right.advance_to(epoch);
-                right.send(update.clone());
-            }
             left.advance_to(epoch);
             right.advance_to(epoch);
+            let ours = |update: usize, of: Epoch| {
+                update % peers == index && span.contains(&of) && comes_at(of) == epoch
+            };
+            for (_, update) in (0..).zip(&script.left).filter(|(at, update)| ours(*at, update.1)) {
+                left.send(update.clone());
+            }
+            for (_, update) in (0..)
+                .zip(&script.right)
+                .filter(|(at, update)| ours(*at, update.1))
+            {
+                right.send(update.clone());
+            }
             cuts.advance_to(epoch);
             marks.iter_mut().for_each(|handle| handle.advance_to(epoch));
             for (_, side, watermark) in script.watermarks.iter().filter(|(at, _, _)| *at == epoch) {

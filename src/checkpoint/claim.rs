@@ -1,0 +1,158 @@
+//! Claims: one per start, numbered. The greatest is the generation that may write.
+//!
+//! A start puts `claims/{greatest + 1}` if absent; two starts cannot both win the number, and the loser
+//! stops. The nonce makes the bytes of a claim its process's own (so an unknown outcome is settled by reading
+//! back) and ties progress records to this history: a copied-back state directory that was used since has
+//! other nonces under the same numbers. Claims are never deleted: an output may hold the mark of any of them.
+
+use super::frame::{frame, unframe};
+use super::store::{self, Published, Store};
+use crate::error::{Error, Kind, Result};
+use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, Hasher};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const KIND: &str = "claim-1";
+
+/// What one start says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The incarnation, from 1.
+    pub generation: u64,
+    /// Random; no other claim has it.
+    pub nonce: u64,
+    /// Hash of the plan: dataflows, inputs, outputs, settings that change results.
+    pub plan_hash: u64,
+    /// Per output shard the outputs' paths, so that a person can see what was written where.
+    pub shards: Vec<Vec<String>>,
+    /// The process.
+    pub pid: u32,
+    /// When, UTC, for people; nothing is computed from it.
+    pub started: String,
+}
+
+impl Claim {
+    /// The claim of this process for a generation.
+    pub fn new(generation: u64, plan_hash: u64, shards: Vec<Vec<String>>) -> Self {
+        // The standard library seeds its hashers from the system's randomness.
+        let nonce = std::hash::RandomState::new().build_hasher().finish();
+        // A clock before 1970 is worth no refusal: the text is for people.
+        let seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Claim {
+            generation,
+            nonce,
+            plan_hash,
+            shards,
+            pid: std::process::id(),
+            started: utc(seconds),
+        }
+    }
+}
+
+/// A claim as found: none where its bytes are damaged, which costs only what it says, not its number.
+pub type Found = (u64, Option<Claim>);
+
+/// Puts the claim; somebody else's under its number: `AnotherInstance`.
+pub fn put(store: &dyn Store, claim: &Claim) -> Result<()> {
+    let body = serde_json::to_vec(claim).map_err(|error| Error::internal(format!("claim: {error}")))?;
+    match store::publish(store, &name(claim.generation), &frame(KIND, &body))? {
+        Published::Ours => Ok(()),
+        Published::Theirs => Err(Error::new(
+            Kind::AnotherInstance,
+            format!(
+                "another start has claimed generation {}; only one may run",
+                claim.generation
+            ),
+        )),
+    }
+}
+
+/// All claims, by generation.
+pub fn all(store: &dyn Store) -> Result<Vec<Found>> {
+    let mut claims = Vec::new();
+    for generation in store::numbers(store, "claims")? {
+        let bytes = store::fetch(store, &name(generation))?.unwrap_or_default();
+        match decode(&bytes) {
+            Ok(claim) => claims.push((generation, Some(claim))),
+            Err(reason) => {
+                tracing::warn!("{} is damaged: {reason}", name(generation));
+                claims.push((generation, None));
+            }
+        }
+    }
+    Ok(claims)
+}
+
+fn name(generation: u64) -> String {
+    format!("claims/{generation:020}")
+}
+
+fn decode(bytes: &[u8]) -> Result<Claim, String> {
+    serde_json::from_slice(unframe(KIND, bytes)?).map_err(|error| error.to_string())
+}
+
+/// `2026-01-31T12:00:00Z` of seconds since the Unix epoch (proleptic Gregorian; years begin in March, so that
+/// the leap day is the last of its year).
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::frame::assert_every_damage_is_found;
+    use super::*;
+
+    #[test]
+    fn second_claim_of_a_generation_loses() {
+        let store = store::open("memory:///").unwrap();
+        let claims = [1, 2, 2].map(|generation| Claim::new(generation, 7, vec![vec!["out/a".to_owned()]]));
+        put(store.as_ref(), &claims[0]).unwrap();
+        put(store.as_ref(), &claims[1]).unwrap();
+        put(store.as_ref(), &claims[1]).expect("our own claim again, as after a lost answer");
+        assert_eq!(
+            put(store.as_ref(), &claims[2]).unwrap_err().kind,
+            Kind::AnotherInstance
+        );
+        store.put_new(&name(5), b"torn").unwrap();
+        let [first, second, _] = claims;
+        assert_eq!(
+            all(store.as_ref()).unwrap(),
+            [(1, Some(first)), (2, Some(second)), (5, None)]
+        );
+    }
+
+    #[test]
+    fn every_damage_is_found() {
+        let body = serde_json::to_vec(&Claim::new(3, u64::MAX, vec![])).unwrap();
+        assert_every_damage_is_found(&frame(KIND, &body), decode);
+    }
+
+    #[test]
+    fn utc_of_known_seconds() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! A run of a job in one process: start, worker threads, readers, committers, checkpointer, the end.
+//!
+//! ```text
+//!  start (claim, read, decide, restore) ──► worker threads ×N ──► committer per shard ──► outputs
+//!                                           reader thread ×N      checkpointer ◄── changed rows
+//! ```
+//!
+//! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds the job
+//! failed stops; nobody commits anything after it that was not sealed before.
+
+pub mod graph;
+mod discover;
+mod job;
+pub mod recover;
+pub mod wiring;
+pub mod work;
+
+pub use job::{Latency, Started, Summary, start};
+
+use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
+use crate::checkpoint::row::StateRow;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::pace::{Cutting, Pace};
+use crate::source::InputSettings;
+use crate::source::partition::Start;
+use crate::time::Epoch;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// One input of a plan.
+#[derive(Clone, Debug)]
+pub struct InputPlan {
+    /// How it is read and judged.
+    pub settings: InputSettings,
+    /// Names of files are relative to this directory, so that a job can move as a whole.
+    pub root: PathBuf,
+    /// The names of the files that match, bytewise sorted.
+    pub files: Vec<String>,
+    /// Looks again: a followed input may get more files.
+    pub matching: Matching,
+}
+
+/// Gives the names of the files that match now, bytewise sorted.
+#[derive(Clone)]
+pub struct Matching(pub Arc<dyn Fn() -> Result<Vec<String>> + Send + Sync>);
+
+impl std::fmt::Debug for Matching {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Matching")
+    }
+}
+
+/// Builds a job's dataflows on one worker.
+pub type Build = Arc<dyn for<'s> Fn(&mut wiring::Wiring<'s>) + Send + Sync>;
+
+/// One output of a plan.
+#[derive(Clone, Debug)]
+pub struct OutputPlan {
+    /// Name of the output in the job.
+    pub name: String,
+    /// Its file in each shard.
+    pub files: Vec<PathBuf>,
+}
+
+/// A job, decided: everything a run needs beside its dataflows.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name of the job.
+    pub name: String,
+    /// What results depend on; state of another plan is refused.
+    pub plan_hash: u64,
+    /// Directory or URL of the state.
+    pub state: String,
+    /// Output files that exist and were not written by this job are appended to, rather than refused.
+    pub append: bool,
+    /// Inputs, by index.
+    pub inputs: Vec<InputPlan>,
+    /// Outputs, by index.
+    pub outputs: Vec<OutputPlan>,
+    /// Output shards.
+    pub shards: u32,
+    /// Worker threads.
+    pub workers: usize,
+    /// Finite or live.
+    pub cutting: Cutting,
+    /// Time between checkpoints.
+    pub checkpoint_interval: Duration,
+}
+
+impl Plan {
+    /// Whether epochs are cut by the data and inputs end.
+    pub fn is_finite(&self) -> bool {
+        self.cutting == Cutting::Finite
+    }
+
+    /// Messages an epoch takes of one partition at most: a share of [`limits::EPOCH_RECORDS`] that depends on nothing but
+    /// the number of partitions, so that epochs are the same for any number of workers.
+    pub fn partition_cap(&self) -> usize {
+        let partitions = self.inputs.iter().map(|input| input.files.len()).sum::<usize>();
+        (limits::EPOCH_RECORDS / partitions.max(1)).max(1)
+    }
+}
+
+/// What a start found and decided: where every worker goes on.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The restored checkpoint's epoch; none for a start from nothing.
+    pub checkpoint: Option<Epoch>,
+    /// Its rows.
+    pub rows: Vec<StateRow>,
+    /// Positions and clocks at the checkpoint.
+    pub positions: Positions,
+    /// Recorded bindings after it, in order.
+    pub recorded: Vec<Binding>,
+    /// By shard: what is committed, 0 before the first.
+    pub committed: Vec<Epoch>,
+    /// The first new epoch.
+    pub base: Epoch,
+    /// Partitions that no binding has named, for the first new epoch.
+    pub declarations: Vec<PartitionBinding>,
+    /// By input: its partitions and where they are read on.
+    pub partitions: Vec<BTreeMap<u32, Start>>,
+}
+
+impl Recovered {
+    /// The first epoch that is filled: a recorded one, or the first new one.
+    pub fn first_epoch(&self) -> Epoch {
+        self.recorded.first().map_or(self.base, |binding| binding.epoch)
+    }
+
+    /// The positions at which earlier runs ended the epochs of a partition.
+    pub fn recorded_ends(&self, input: u16, partition: u32) -> Vec<u64> {
+        let shares = self.recorded.iter().flat_map(|binding| &binding.partitions);
+        let mine = shares.filter(|share| (share.input, share.partition) == (input, partition));
+        mine.filter(|share| share.end > share.start)
+            .map(|share| share.end)
+            .collect()
+    }
+}
+
+/// A partition found while a live job runs.
+#[derive(Clone, Debug)]
+pub struct FoundPartition {
+    /// Index of the input.
+    pub input: u16,
+    /// Its number, above all before.
+    pub partition: u32,
+    /// Its name.
+    pub name: String,
+    /// The epoch whose binding names it; its messages belong to later ones. None until the first worker has said so.
+    pub declared: Option<Epoch>,
+}
+
+/// What all threads of a run share.
+pub struct Shared {
+    /// Which epoch comes next.
+    pub pace: Pace,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Live: partitions found since the start.
+    pub found: Mutex<Vec<FoundPartition>>,
+    /// How many those are, for a look without the lock.
+    pub found_count: AtomicUsize,
+    failure: OnceLock<Error>,
+    failed: AtomicBool,
+}
+
+impl Shared {
+    /// Before anything runs.
+    pub fn new(pace: Pace, metrics: Metrics) -> Self {
+        Shared {
+            pace,
+            metrics,
+            found: Mutex::default(),
+            found_count: AtomicUsize::new(0),
+            failure: OnceLock::new(),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// Reports a failure; the first one is the job's.
+    pub fn fail(&self, error: Error) {
+        if self.failure.set(error).is_ok() {
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the job has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// The first failure.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.get().cloned()
+    }
+}
+
+/// The one place where a run reads the monotonic clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "epochs are cut by time here; results never depend on it"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,145 @@
+//! Files as a source: the thread that reads for one worker.
+//!
+//! The offset of a message is the byte offset of its line. Partitions are files; a file grows by appending. A followed file
+//! that stands at its end is looked at again every [`limits::FOLLOW`]; standing at the end is reported once, so that idle
+//! partitions can be told from slow ones. A file that is missing, became shorter than what was read of it, or cannot be read
+//! stops the job with its path and offset: nothing is skipped.
+
+use crate::error::{Error, Kind};
+use crate::limits;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Instant;
+
+/// Asks for the next bytes of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Index of the input.
+    pub input: u16,
+    /// The partition.
+    pub partition: u32,
+    /// The file.
+    pub path: PathBuf,
+    /// First byte wanted.
+    pub offset: u64,
+    /// At most so many.
+    pub bytes: usize,
+    /// Stands at the end and has said so: answer only when there is more.
+    pub at_end: bool,
+}
+
+/// The answer: bytes from `offset` on, or the news that the file ends there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Index of the input.
+    pub input: u16,
+    /// The partition.
+    pub partition: u32,
+    /// Offset of the first byte.
+    pub offset: u64,
+    /// The bytes; empty at the end.
+    pub bytes: Vec<u8>,
+    /// The file ended right behind these bytes when they were read.
+    pub at_end: bool,
+}
+
+/// What a reader thread answers with.
+pub type Answer = Result<Arrival, Error>;
+
+/// Serves requests until their sender is gone. `wake` is called after every answer.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a reader thread polls followed files by the clock"
+)]
+pub fn read(requests: &Receiver<Request>, answers: &Sender<Answer>, wake: impl Fn()) {
+    let mut files = BTreeMap::new();
+    // Requests of followed files that stand at their end.
+    let mut waiting = Vec::<Request>::new();
+    let mut looked = Instant::now();
+    loop {
+        let next = if waiting.is_empty() {
+            requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            requests.recv_timeout(limits::FOLLOW.saturating_sub(looked.elapsed()))
+        };
+        let mut batch = match next {
+            Ok(request) => vec![request],
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if looked.elapsed() >= limits::FOLLOW {
+            batch.append(&mut waiting);
+            looked = Instant::now();
+        }
+        for request in batch {
+            let answer = read_block(&mut files, &request);
+            match &answer {
+                Ok(arrival) if request.at_end && arrival.bytes.is_empty() => waiting.push(request),
+                Ok(_) | Err(_) => {
+                    if answers.send(answer).is_err() {
+                        return;
+                    }
+                    wake();
+                }
+            }
+        }
+    }
+}
+
+fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answer {
+    let gone = |what: &str, error: Option<io::Error>| {
+        let cause = error.map_or_else(String::new, |error| format!(": {error}"));
+        let (path, offset) = (request.path.display(), request.offset);
+        Error::new(Kind::InputGone, format!("{path}: {what} at byte {offset}{cause}"))
+    };
+    let file = match files.entry((request.input, request.partition)) {
+        std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+        std::collections::btree_map::Entry::Vacant(entry) => {
+            entry.insert(File::open(&request.path).map_err(|error| gone("cannot be opened", Some(error)))?)
+        }
+    };
+    let mut bytes = vec![0; request.bytes];
+    let mut filled = 0;
+    let mut at_end = false;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], request.offset + filled as u64) {
+            Ok(0) => {
+                at_end = true;
+                break;
+            }
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(gone("cannot be read", Some(error))),
+        }
+    }
+    if at_end && filled == 0 {
+        // The path is asked, not the open file: one that was removed or replaced by a shorter one shows here.
+        let length = std::fs::metadata(&request.path)
+            .map_err(|error| gone("is gone", Some(error)))?
+            .len();
+        if length < request.offset {
+            return Err(gone(
+                &format!("is shorter ({length} bytes) than what was read of it, truncated or replaced,"),
+                None,
+            ));
+        }
+    }
+    bytes.truncate(filled);
+    let Request {
+        input,
+        partition,
+        offset,
+        ..
+    } = *request;
+    Ok(Arrival {
+        input,
+        partition,
+        offset,
+        bytes,
+        at_end,
+    })
+}

@@ -1,0 +1,177 @@
+//! Sources: from the bytes of partitions to stamped records of epochs.
+//!
+//! ```text
+//!  reader thread (files.rs)            worker thread
+//!  ┌────────────────────┐  requests   ┌──────────────────────────────┐
+//!  │ opens, reads, waits│◄────────────┤ Feed (one per input)         │  take(epoch)   ┌─────────────┐
+//!  │ for growth         ├────────────►│  PartitionFeed: lines ►      ├───────────────►│ timely input│
+//!  └────────────────────┘  arrivals   │  decode ► queue of items     │  + its share   └─────────────┘
+//!                                     └──────────────────────────────┘  of the binding
+//! ```
+//!
+//! A feed decodes ahead, by a bounded amount: it asks for the next block of a partition only while its queue is short, so
+//! the memory in flight is that of its own requests. What an epoch takes from the queue is decided elsewhere, in one of
+//! three ways ([`Take`]): the recorded binding says so (replay), the announced tick does (finite runs), or the clock does
+//! (live). Whatever is taken is a pure function of the log from the partition's position on; only *where it is cut* differs.
+//!
+//! **Invariants.** The worker never reads a file or a clock here; the reader never decodes. A partition belongs to one
+//! worker ([`owner`]). Positions move only by what was taken. A bad record is an item like any other: a dead letter.
+
+pub mod feed;
+pub mod files;
+pub mod partition;
+
+use crate::checkpoint::binding::PartitionBinding;
+use crate::record::{DeadLetter, Messages};
+use crate::time::{Diff, Epoch, Millis};
+use std::time::{Duration, Instant};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::operators::core::input::Handle;
+
+/// A timely input of updates.
+pub type UpdateHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<(D, Epoch, Diff)>>>;
+
+/// A timely input of messages.
+pub type MessageHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<D>>>;
+
+/// How an input is read and judged.
+#[derive(Clone, Debug)]
+pub struct InputSettings {
+    /// Name of the input in the job.
+    pub name: String,
+    /// Index of the input in the plan.
+    pub index: u16,
+    /// Rows of a table, rather than records with event time.
+    pub is_table: bool,
+    /// How far behind the greatest event time a record may be without being late.
+    pub max_out_of_orderness_ms: Millis,
+    /// After standing at its end for so long, a followed partition no longer holds the global watermark back.
+    pub idle_timeout: Option<Duration>,
+    /// An event time further ahead than this is INVALID.
+    pub max_jump_ms: Option<Millis>,
+    /// A longer message is UNDECODABLE.
+    pub max_record_bytes: usize,
+    /// Finite runs: the resolution of "as of".
+    pub replay_tick_ms: Millis,
+}
+
+/// The worker that reads a partition.
+pub fn owner(input: u16, partition: u32, peers: usize) -> usize {
+    (usize::from(input) + partition as usize) % peers
+}
+
+/// The place of a message in a finite run: tick by tick, a tick's table messages before its other messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(i64);
+
+impl Place {
+    /// After every message.
+    pub const END: Place = Place(i64::MAX);
+
+    /// The place of a message with this as-of time; without one it is there from the start of the run.
+    pub fn new(as_of: Option<Millis>, replay_tick_ms: Millis, is_table: bool) -> Place {
+        let tick = as_of.map_or(i64::MIN / 4, |time| time.div_euclid(replay_tick_ms));
+        Place(2 * tick + i64::from(!is_table))
+    }
+}
+
+/// What an epoch takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Take<'a> {
+    /// What was recorded: of each partition the messages up to the recorded end.
+    Recorded(&'a [PartitionBinding]),
+    /// Finite: everything up to this place, of each partition at most `cap` messages.
+    Upto {
+        /// The announced place.
+        place: Place,
+        /// Messages per partition.
+        cap: usize,
+    },
+    /// Live: what has arrived, of each partition at most `cap` messages.
+    Arrived {
+        /// Messages per partition.
+        cap: usize,
+        /// The time of the decision whether a partition is idle.
+        now: Instant,
+        /// False until the tables' backlog at start is bound everywhere: then only tables are taken.
+        events: bool,
+    },
+}
+
+/// Where one epoch's messages go, and what is known when it is filled.
+pub struct Filling<'a> {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The input's global watermark after the epoch before; known only when that epoch is complete everywhere.
+    /// Partitions that wake wait for it.
+    pub watermark_before: Option<Millis>,
+    /// Messages that change no result.
+    pub dead_letters: &'a mut MessageHandle<DeadLetter>,
+    /// The worker's share of the binding.
+    pub share: &'a mut Vec<PartitionBinding>,
+}
+
+/// What a feed holds for a finite run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Places all of whose messages are here and fit into one epoch, rising, all below `next`.
+    pub complete: Vec<Place>,
+    /// The least place of which that is not known; [`Place::END`] when everything has been read.
+    pub next: Place,
+    /// Whether an epoch's worth of `next` is here, so that it may be announced.
+    pub ready: bool,
+}
+
+impl Held {
+    /// Nothing held, nothing to come.
+    pub const NOTHING: Held = Held {
+        complete: Vec::new(),
+        next: Place::END,
+        ready: true,
+    };
+
+    /// What two feeds hold together.
+    pub fn join(mut self, other: Held) -> Held {
+        self.ready = match self.next.cmp(&other.next) {
+            std::cmp::Ordering::Less => self.ready,
+            std::cmp::Ordering::Equal => self.ready && other.ready,
+            std::cmp::Ordering::Greater => other.ready,
+        };
+        self.next = self.next.min(other.next);
+        self.complete.extend(other.complete);
+        self.complete.sort_unstable();
+        self.complete.dedup();
+        self.complete.retain(|place| *place < self.next);
+        self
+    }
+}
+
+/// One worker's share of an input: its partitions, decoded ahead.
+pub trait Feed {
+    /// The input.
+    fn settings(&self) -> &InputSettings;
+    /// A partition of this worker: where it is read on and with which clock. It is read to the end of `recorded` first,
+    /// cut exactly at those positions.
+    fn add_partition(&mut self, partition: u32, from: partition::Start, recorded: Vec<u64>);
+    /// Takes in what has arrived for a partition.
+    fn arrived(&mut self, arrival: files::Arrival, now: Instant);
+    /// Asks for more where the queue is short.
+    fn request(&mut self, requests: &mut Vec<files::Request>);
+    /// Finite runs: what is held.
+    fn held(&self, cap: usize, most: usize) -> Held;
+    /// Whether everything a recorded binding asks for is here. The error names a partition that ends before it.
+    fn has(&self, recorded: &[PartitionBinding]) -> crate::error::Result<bool>;
+    /// Whether a partition wants to wake: then [`Filling::watermark_before`] is wanted for the epoch.
+    fn wakes(&self, take: Take<'_>) -> bool;
+    /// Live: whether an epoch would hold anything, idle decisions included.
+    fn has_arrived(&self, now: Instant, events: bool) -> bool;
+    /// Live: tables whose backlog at start is not yet taken.
+    fn backlog(&self) -> bool;
+    /// Fills an epoch; gives the number of messages taken.
+    fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize;
+    /// Closes all epochs below.
+    fn advance_to(&mut self, epoch: Epoch);
+}
+
+/// The dead letters of all inputs of this worker, as a stream.
+pub type DeadLetters<'s> = Messages<'s, DeadLetter>;

@@ -1,0 +1,483 @@
+//! One partition: bytes in, decoded items in a queue, items out by position, place or arrival.
+//!
+//! Two clocks run here. The **front** follows what was decoded (it decides INVALID by `max_jump_ms`, and the place of
+//! messages without a time of their own); the **taken** clock follows what was given to epochs (it is what bindings record,
+//! and its floor is part of the watermark that records carry). Both are pure functions of the log and of recorded wake-ups.
+
+use super::{Filling, InputSettings, Place};
+use crate::checkpoint::binding::PartitionBinding;
+use crate::format::json::{self, Rejected};
+use crate::format::lines::{Line, Lines};
+use crate::record::{DeadLetter, DeadLetterReason, Origin, Record, Stamped, Text, Write, key_hash};
+use crate::time::{Millis, PartitionClock};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Where a partition is read on.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The file.
+    pub path: PathBuf,
+    /// Next byte.
+    pub offset: u64,
+    /// Greatest as-of time before it.
+    pub as_of: Option<Millis>,
+    /// Its clock before it.
+    pub clock: PartitionClock,
+    /// Found while running: nothing is taken for epochs up to this one, which declares the partition.
+    pub declared: Option<crate::time::Epoch>,
+    /// Live: the table's backlog that is bound before the first event, a position.
+    pub backlog: u64,
+    /// The byte before `offset` is no LF: an earlier finite run counted its last line without one.
+    pub mid_line: bool,
+}
+
+/// A decoded message and what the log says up to it.
+struct Item<R> {
+    content: Content<R>,
+    /// Position after the message.
+    end: u64,
+    place: Place,
+    greatest_before: Option<Millis>,
+    greatest: Option<Millis>,
+    as_of: Option<Millis>,
+}
+
+enum Content<R> {
+    Record {
+        key: Text,
+        offset: u64,
+        raw: Option<Box<[u8]>>,
+        value: R,
+    },
+    Write(Write<R>),
+    Dead(DeadLetter),
+}
+
+/// What an item becomes when an epoch takes it.
+pub(super) enum Taken<R> {
+    /// A record of an event input.
+    Record(Stamped<R>),
+    /// A write to a table.
+    Write(Write<R>),
+    /// A dead letter.
+    Dead(DeadLetter),
+}
+
+/// What was decoded so far.
+#[derive(Clone, Copy, Debug)]
+struct Front {
+    greatest: Option<Millis>,
+    as_of: Option<Millis>,
+}
+
+/// See the [module](self).
+pub(super) struct PartitionFeed<R> {
+    pub(super) number: u32,
+    pub(super) path: PathBuf,
+    backlog: u64,
+    lines: Lines,
+    queue: VecDeque<Item<R>>,
+    /// How many queued items share a place, in order.
+    places: VecDeque<(Place, usize)>,
+    front: Front,
+    /// Position after the last decoded message.
+    decoded_to: u64,
+    /// Position after the last byte that was read.
+    pub(super) read_to: u64,
+    /// A block was asked for and is not here.
+    pub(super) asked: bool,
+    /// Since when the partition stands at its end.
+    pub(super) at_end: Option<Instant>,
+    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of its own.
+    counted_to: Option<u64>,
+    /// Positions at which a finite run has cut the last line; replay cuts there again.
+    recorded: VecDeque<u64>,
+    /// The clock of what was taken.
+    clock: PartitionClock,
+    as_of: Option<Millis>,
+    taken_to: u64,
+    declared: Option<crate::time::Epoch>,
+    /// A finite run: the end of the file is the end of the partition.
+    finite: bool,
+}
+
+impl<R: Record> PartitionFeed<R> {
+    pub(super) fn new(
+        number: u32,
+        start: Start,
+        recorded: Vec<u64>,
+        settings: &InputSettings,
+        finite: bool,
+    ) -> Self {
+        PartitionFeed {
+            number,
+            path: start.path,
+            backlog: start.backlog,
+            lines: Lines::new(start.offset, settings.max_record_bytes),
+            queue: VecDeque::new(),
+            places: VecDeque::new(),
+            front: Front {
+                greatest: start.clock.greatest,
+                as_of: start.as_of,
+            },
+            decoded_to: start.offset,
+            read_to: start.offset,
+            asked: false,
+            at_end: None,
+            counted_to: start.mid_line.then_some(start.offset),
+            recorded: recorded.into(),
+            clock: start.clock,
+            as_of: start.as_of,
+            taken_to: start.offset,
+            declared: start.declared,
+            finite,
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn clock(&self) -> &PartitionClock {
+        &self.clock
+    }
+
+    /// Everything up to this position is decoded.
+    pub(super) fn has(&self, end: u64) -> bool {
+        self.decoded_to >= end
+    }
+
+    /// Found while running, and its declaration is not older than this epoch.
+    pub(super) fn is_undeclared(&self, epoch: crate::time::Epoch) -> bool {
+        self.declared.is_some_and(|declared| epoch <= declared)
+    }
+
+    /// Decodes what has arrived; at the end of a finite partition the last line counts without its LF.
+    pub(super) fn arrived(&mut self, bytes: &[u8], at_end: bool, now: Instant, settings: &InputSettings) {
+        self.asked = false;
+        let mut rest = bytes;
+        // Positions that a run before has cut are cut again, wherever the file has grown since.
+        while let Some(&cut) = self.recorded.front() {
+            let upto = cut.saturating_sub(self.read_to);
+            if upto > rest.len() as u64 {
+                break;
+            }
+            self.recorded.pop_front();
+            let (head, tail) = rest.split_at(usize::try_from(upto).unwrap_or(rest.len()));
+            self.decode(head, true, settings);
+            rest = tail;
+        }
+        let is_last = at_end && self.finite && self.recorded.is_empty();
+        self.decode(rest, is_last, settings);
+        if bytes.is_empty() || !at_end {
+            self.at_end = at_end.then_some(self.at_end.unwrap_or(now));
+        } else {
+            self.at_end = Some(now);
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
+        self.read_to += bytes.len() as u64;
+        let (mut lines, number) = (std::mem::replace(&mut self.lines, Lines::new(0, 0)), self.number);
+        let mut each = |line: Line<'_>| {
+            if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
+                self.decoded_to = line.end;
+                return;
+            }
+            let item = decode_item::<R>(&line, number, &mut self.front, &self.clock, settings);
+            self.decoded_to = line.end;
+            match self.places.back_mut() {
+                Some((place, count)) if *place == item.place => *count += 1,
+                _ => self.places.push_back((item.place, 1)),
+            }
+            self.queue.push_back(item);
+        };
+        lines.feed(bytes, &mut each);
+        if is_last {
+            let before = lines.complete();
+            lines.end(&mut each);
+            if lines.complete() > before {
+                self.counted_to = Some(lines.complete());
+            }
+        }
+        self.lines = lines;
+    }
+
+    /// No more will come: everything is decoded and the end of the finite partition is known.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finite && self.at_end.is_some()
+    }
+
+    /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not known.
+    pub(super) fn held(&self, cap: usize, most: usize, settings: &InputSettings) -> super::Held {
+        let mut complete = Vec::new();
+        for (index, (place, count)) in self.places.iter().enumerate() {
+            let is_complete = index + 1 < self.places.len() || self.has_ended();
+            if !is_complete || *count > cap || complete.len() == most {
+                return super::Held {
+                    complete,
+                    next: *place,
+                    ready: is_complete || *count > cap,
+                };
+            }
+            complete.push(*place);
+        }
+        if self.has_ended() {
+            if self.queue.is_empty() && !self.clock.ended {
+                // Its end is news, even if no message of it ever was: it is bound with the run's first place.
+                complete.push(Place::new(None, settings.replay_tick_ms, settings.is_table));
+            }
+            return super::Held {
+                complete,
+                next: Place::END,
+                ready: true,
+            };
+        }
+        // Nothing decoded, not at the end: whatever comes is not before the last taken message.
+        let next = Place::new(self.as_of, settings.replay_tick_ms, settings.is_table);
+        super::Held {
+            complete,
+            next,
+            ready: false,
+        }
+    }
+
+    /// Whether an epoch up to `place` takes anything.
+    pub(super) fn holds(&self, place: Place) -> bool {
+        self.queue.front().is_some_and(|item| item.place <= place)
+    }
+
+    /// Live: messages of the backlog at start are not yet taken.
+    pub(super) fn is_behind(&self) -> bool {
+        let unread = self.read_to < self.backlog && self.at_end.is_none();
+        unread || self.queue.front().is_some_and(|item| item.end <= self.backlog)
+    }
+
+    /// Live: the partition should be declared idle.
+    pub(super) fn is_newly_idle(&self, now: Instant, settings: &InputSettings) -> bool {
+        let timed_out = |since: Instant| {
+            settings
+                .idle_timeout
+                .is_some_and(|limit| now.duration_since(since) >= limit)
+        };
+        !self.finite && !self.clock.idle && self.queue.is_empty() && self.at_end.is_some_and(timed_out)
+    }
+
+    /// Takes at most `cap` items that satisfy `wanted`, and gives the partition's share of the binding, none if nothing
+    /// changed. `idle`: the partition is idle from this epoch on.
+    pub(super) fn take(
+        &mut self,
+        wanted: impl Fn(Place, u64) -> bool,
+        cap: usize,
+        idle: bool,
+        filling: &Filling<'_>,
+        settings: &InputSettings,
+        mut each: impl FnMut(Taken<R>),
+    ) -> (Option<PartitionBinding>, usize) {
+        let start = self.taken_to;
+        let mut floor = None;
+        let mut count = 0;
+        while count < cap {
+            if !self
+                .queue
+                .front()
+                .is_some_and(|item| wanted(item.place, item.end))
+            {
+                break;
+            }
+            if self.clock.idle {
+                self.clock.idle = false;
+                floor = filling.watermark_before;
+                self.clock.floor = self.clock.floor.max(floor);
+            }
+            let Some(item) = self.queue.pop_front() else { break };
+            count += 1;
+            if let Some((_, left)) = self.places.front_mut() {
+                *left -= 1;
+                if *left == 0 {
+                    self.places.pop_front();
+                }
+            }
+            self.clock.greatest = item.greatest_before;
+            let watermark = self.clock.watermark(settings.max_out_of_orderness_ms);
+            (self.clock.greatest, self.as_of, self.taken_to) = (item.greatest, item.as_of, item.end);
+            each(match item.content {
+                Content::Record {
+                    key,
+                    offset,
+                    raw,
+                    value,
+                } => {
+                    let raw = raw.filter(|_| value.event_time().is_some_and(|time| time < watermark));
+                    let origin = Origin {
+                        partition: self.number,
+                        offset,
+                    };
+                    Taken::Record(Stamped {
+                        hash: key_hash(key.as_bytes()),
+                        key,
+                        origin,
+                        watermark,
+                        raw,
+                        value,
+                    })
+                }
+                Content::Write(write) => Taken::Write(write),
+                Content::Dead(letter) => Taken::Dead(letter),
+            });
+        }
+        let ended = self.has_ended() && self.queue.is_empty() && !self.clock.ended;
+        self.clock.ended |= ended;
+        self.clock.idle |= idle;
+        let changed = count > 0 || ended || idle;
+        let binding = PartitionBinding {
+            input: settings.index,
+            partition: self.number,
+            start,
+            end: self.taken_to,
+            greatest: self.clock.greatest,
+            as_of: self.as_of,
+            floor,
+            idle: self.clock.idle,
+            ended,
+            path: None,
+        };
+        (changed.then_some(binding), count)
+    }
+
+    /// Takes over what a recorded binding says beside its messages.
+    pub(super) fn replayed(&mut self, recorded: &PartitionBinding) {
+        self.clock.idle = recorded.idle;
+        self.clock.ended |= recorded.ended;
+    }
+
+    /// Before a recorded epoch is taken: the floor that the wake-up got then.
+    pub(super) fn replay_floor(&mut self, recorded: &PartitionBinding) {
+        self.clock.floor = self.clock.floor.max(recorded.floor);
+        self.clock.idle = false;
+    }
+}
+
+/// Decodes and validates one line; the front moves on.
+fn decode_item<R: Record>(
+    line: &Line<'_>,
+    partition: u32,
+    front: &mut Front,
+    clock: &PartitionClock,
+    settings: &InputSettings,
+) -> Item<R> {
+    let dead = |reason, key, value, error| {
+        Content::Dead(DeadLetter {
+            input: settings.name.as_str().into(),
+            partition,
+            offset: line.offset,
+            key,
+            value,
+            reason,
+            error,
+            dataflow: None,
+            event_time: None,
+            watermark: None,
+        })
+    };
+    let greatest_before = front.greatest;
+    let decoded = if line.too_long {
+        Err(Rejected::Undecodable {
+            error: format!("longer than {} bytes", settings.max_record_bytes),
+        })
+    } else {
+        json::decode_line::<R>(line.bytes, settings.is_table)
+    };
+    let content = match decoded {
+        Err(Rejected::Undecodable { error }) => dead(
+            DeadLetterReason::Undecodable,
+            None,
+            Some(crate::format::cut(line.bytes)),
+            error,
+        ),
+        Err(Rejected::Invalid { key, value, error }) => dead(
+            DeadLetterReason::Invalid,
+            key,
+            value.as_deref().map(crate::format::cut),
+            error,
+        ),
+        Ok(message) if settings.is_table => {
+            front.as_of = front.as_of.max(message.timestamp);
+            let (hash, origin) = (
+                key_hash(message.key.as_bytes()),
+                Origin {
+                    partition,
+                    offset: line.offset,
+                },
+            );
+            Content::Write(Write {
+                key: message.key,
+                hash,
+                origin,
+                value: message.value,
+            })
+        }
+        Ok(json::Message {
+            key,
+            value: Some(value),
+            ..
+        }) => match jumps(&value, front.greatest, settings) {
+            Some(error) => {
+                let raw = json::raw_value(line.bytes).map(crate::format::cut);
+                dead(DeadLetterReason::Invalid, Some(key.as_bytes().into()), raw, error)
+            }
+            None => {
+                let time = value.event_time();
+                // Its bytes are wanted only if it turns out late; a floor that is not known yet may make it so.
+                let watermark = clock.watermark(settings.max_out_of_orderness_ms);
+                let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
+                let may_be_late =
+                    clock.idle || time.is_some_and(|time| time < watermark.max(own.unwrap_or(time)));
+                let raw = may_be_late
+                    .then(|| json::raw_value(line.bytes).map(Box::from))
+                    .flatten();
+                front.greatest = front.greatest.max(time);
+                front.as_of = front.as_of.max(time);
+                Content::Record {
+                    key,
+                    offset: line.offset,
+                    raw,
+                    value,
+                }
+            }
+        },
+        // The decoder refuses tombstones outside tables.
+        Ok(json::Message { key, value: None, .. }) => {
+            let error = format!("{}: a tombstone outside a table", R::NAME);
+            dead(
+                DeadLetterReason::Invalid,
+                Some(key.as_bytes().into()),
+                Some(Box::from(*b"null")),
+                error,
+            )
+        }
+    };
+    let place = Place::new(front.as_of, settings.replay_tick_ms, settings.is_table);
+    Item {
+        content,
+        end: line.end,
+        place,
+        greatest_before,
+        greatest: front.greatest,
+        as_of: front.as_of,
+    }
+}
+
+/// An event time further ahead of the greatest before it than `max_jump_ms`.
+fn jumps<R: Record>(value: &R, greatest: Option<Millis>, settings: &InputSettings) -> Option<String> {
+    let (time, greatest, limit) = (value.event_time()?, greatest?, settings.max_jump_ms?);
+    let jump = time.saturating_sub(greatest);
+    (jump > limit).then(|| {
+        format!(
+            "{}: event time {jump} ms ahead of the one before; max_jump_ms is {limit}",
+            R::NAME
+        )
+    })
+}

@@ -1,0 +1,221 @@
+//! The command line: what can be asked of `tidegate`, as plain data. Parsing it does no I/O.
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use std::path::PathBuf;
+use tracing::level_filters::LevelFilter;
+
+/// Shown below `--help`; the numbers are those of `tidegate::error::Kind`.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    2  usage: the command line is wrong
+    3  configuration: the job file is wrong, nothing was started
+    4  input gone: missing, shorter than it was, or replaced
+    5  state damaged: damaged, stale or another job's
+    6  another instance holds the job, or took it over
+    7  a durable write failed: disk full, read-only, permission
+   70  internal: a bug of ours
+  130  stopped by a second Ctrl-C, without draining
+
+Examples:
+  tidegate demo
+  tidegate generate --out day && tidegate run day/job.toml --workers 2";
+
+/// Exactly-once dataflows over files: maintained collections in, committed messages out.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXIT_CODES)]
+pub struct Arguments {
+    /// Least level of log lines on standard error [default: warn for check, graph and status, else info]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log: Option<LogLevel>,
+    /// Form of log lines
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Levels of log lines, by who has to act on them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// The job stopped.
+    Error,
+    /// Someone should look at it soon.
+    Warn,
+    /// The life of a job in a few lines.
+    Info,
+    /// For whoever looks for a bug.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Forms of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a job: to the end of its files, or for as long as they grow
+    Run(RunArguments),
+    /// Says what a job file means, or everything that is wrong with it, without running it
+    Check(CheckArguments),
+    /// Prints the dataflow graph of a job with the names of its operators
+    Graph(GraphArguments),
+    /// Prints how far a job has come: outputs, inputs, checkpoints, from its state directory
+    Status(StatusArguments),
+    /// Writes a seeded day of bank traffic as JSON lines, and a job file that runs all dataflows on it
+    Generate(GenerateArguments),
+    /// Generates a day, runs all dataflows on it with two workers, and shows what came out
+    Demo(DemoArguments),
+}
+
+/// Of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate run day/job.toml --workers 2")]
+pub struct RunArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Goes on reading as the files grow, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Appends to output files that were there before the job's first start, instead of refusing them
+    #[arg(long)]
+    pub append: bool,
+    /// Prints the final summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate check day/job.toml")]
+pub struct CheckArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `graph`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate graph day/job.toml --dot | dot -Tsvg > graph.svg")]
+#[group(skip)]
+pub struct GraphArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// As Mermaid, for a README [the default]
+    #[arg(long, group = "form")]
+    pub mermaid: bool,
+    /// As Graphviz DOT
+    #[arg(long, group = "form")]
+    pub dot: bool,
+    /// As JSON
+    #[arg(long, group = "form")]
+    pub json: bool,
+}
+
+/// Of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate status day/job.toml --json")]
+pub struct StatusArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How much traffic a generated day has. Every count defaults to a multiple of `--accounts`.
+#[derive(Clone, Debug, Args)]
+pub struct DaySize {
+    /// Equal seeds and sizes give equal bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Accounts; as many customers, card users and order keys
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(value_parser = value_parser!(u32).range(2..=9_999_999))]
+    pub accounts: u32,
+    /// Account entries [default: 5 per account]
+    #[arg(long, value_name = "N")]
+    pub entries: Option<u64>,
+    /// Changes to the three tables during the day [default: 1 per 100 entries]
+    #[arg(long, value_name = "N")]
+    pub changes: Option<u64>,
+    /// Orders, and about as many payments [default: 3 per account]
+    #[arg(long, value_name = "N")]
+    pub orders: Option<u64>,
+    /// Card transactions [default: 3 per account]
+    #[arg(long, value_name = "N")]
+    pub transactions: Option<u64>,
+    /// Events [default: 3 per account]
+    #[arg(long, value_name = "N")]
+    pub events: Option<u64>,
+}
+
+/// Of `generate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate generate --seed 7 --accounts 1000 --out day")]
+pub struct GenerateArguments {
+    /// Size and seed.
+    #[command(flatten)]
+    pub size: DaySize,
+    /// Partitions, that is files, of each event input
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=1000))]
+    pub partitions: u32,
+    /// Partitions of each table
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000))]
+    pub table_partitions: u32,
+    /// The directory to write to; new or empty
+    #[arg(long, value_name = "DIR", default_value = "day")]
+    pub out: PathBuf,
+}
+
+/// Of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate demo --accounts 10000")]
+pub struct DemoArguments {
+    /// Size and seed.
+    #[command(flatten)]
+    pub size: DaySize,
+    /// Worker threads
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// The directory to write to; new, empty, or an earlier demo's, which is replaced
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub out: PathBuf,
+    /// Prints the final table as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Arguments {
+    /// The log level asked for, or else the one that suits the command.
+    pub fn level(&self) -> LevelFilter {
+        match self.log {
+            Some(LogLevel::Off) => LevelFilter::OFF,
+            Some(LogLevel::Error) => LevelFilter::ERROR,
+            Some(LogLevel::Warn) => LevelFilter::WARN,
+            Some(LogLevel::Info) => LevelFilter::INFO,
+            Some(LogLevel::Debug) => LevelFilter::DEBUG,
+            Some(LogLevel::Trace) => LevelFilter::TRACE,
+            None => match self.command {
+                Command::Check(_) | Command::Graph(_) | Command::Status(_) => LevelFilter::WARN,
+                Command::Run(_) | Command::Generate(_) | Command::Demo(_) => LevelFilter::INFO,
+            },
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The sections of a job file, one function each: words, ranges and defaults, then what must fit together.
+//!
+//! A value that is missing or wrong has been noted in the findings by the time it is asked for, and is
+//! replaced by its default; a job made of such values is thrown away by the caller, so nothing here needs to
+//! be right about it.
+
+use super::table::{Located, Table, nearest, suggestion};
+use super::{Format, Input, Job, Output, State, files, has_devices};
+use std::path::{Path, PathBuf};
+use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
+use tidegate::time::{EVENT_TIMES, Millis};
+use tidegate_dataflows::catalogue::{
+    DEAD_LETTERS, DEFAULTS, DEVICE_PUSH, Dataflow, EnrichedOrdersConfig, InputSpec, OutputSpec, PatternEmit,
+    RiskPatternConfig, Settings, TumblingAggregatesConfig, WindowEmit,
+};
+
+/// Default of `[epoch] interval_ms`.
+const EPOCH_INTERVAL_MS: u64 = 10;
+/// Default of `[epoch] replay_tick_ms`.
+const REPLAY_TICK_MS: Millis = 1_000;
+/// No duration is longer than the range of event times, so that sums of a few stay within 64 bits.
+const LONGEST_MS: Millis = *EVENT_TIMES.end();
+/// More shards than this are a slip of the keyboard.
+const SHARDS_MAX: i64 = 256;
+/// A day between checkpoints is the most.
+const CHECKPOINT_INTERVAL_MS_MAX: i64 = 86_400_000;
+/// A minute between commits is the most.
+const EPOCH_INTERVAL_MS_MAX: i64 = 60_000;
+/// A record has to fit into memory a few times.
+const RECORD_BYTES_MAX: i64 = 1 << 30;
+
+const NO_KAFKA: &str = "Kafka is not in this version: use `file`";
+const NO_AVRO: &str = "`avro` is not in this version: use `json`";
+
+/// The whole job file.
+pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
+    let directory = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    let name = name(&mut root);
+    let dataflows = dataflows(&mut root);
+    let state = state(&mut root, &directory);
+    let append = root.boolean("append").unwrap_or(false);
+    let shards = natural(&mut root, "shards", 1..=SHARDS_MAX).unwrap_or(1);
+    root.refuse("kafka", NO_KAFKA);
+
+    let inputs = inputs(&mut root, &dataflows, &directory);
+    let outputs = outputs(&mut root, &dataflows, &inputs, &directory, shards);
+
+    let (mut epoch_interval_ms, mut replay_tick_ms) = (EPOCH_INTERVAL_MS, REPLAY_TICK_MS);
+    if let Some(mut epoch) = root.table("epoch") {
+        let interval = natural(&mut epoch, "interval_ms", 1..=EPOCH_INTERVAL_MS_MAX);
+        epoch_interval_ms = interval.unwrap_or(epoch_interval_ms);
+        replay_tick_ms = epoch
+            .integer("replay_tick_ms", 1..=LONGEST_MS)
+            .unwrap_or(replay_tick_ms);
+        epoch.finish();
+    }
+    let mut checkpoint_interval_ms = CHECKPOINT_INTERVAL_MS;
+    if let Some(mut checkpoint) = root.table("checkpoint") {
+        let interval = natural(&mut checkpoint, "interval_ms", 1..=CHECKPOINT_INTERVAL_MS_MAX);
+        checkpoint_interval_ms = interval.unwrap_or(checkpoint_interval_ms);
+        checkpoint.finish();
+    }
+
+    let settings = settings(&mut root, &dataflows);
+    root.finish();
+    Job {
+        file,
+        name,
+        dataflows,
+        settings,
+        state,
+        append,
+        shards,
+        inputs,
+        outputs,
+        epoch_interval_ms,
+        replay_tick_ms,
+        checkpoint_interval_ms,
+    }
+}
+
+/// An integer whose range holds nothing negative and nothing too large for `T`.
+fn natural<T: TryFrom<i64>>(
+    table: &mut Table<'_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<i64>,
+) -> Option<T> {
+    table
+        .integer(key, range)
+        .and_then(|number| T::try_from(number).ok())
+}
+
+fn name(root: &mut Table<'_>) -> String {
+    let Some(name) = root.required("name") else {
+        return String::new();
+    };
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.value.is_empty() || !name.value.bytes().all(allowed) {
+        root.add(
+            name.at,
+            "name",
+            format!("`{}` is not made of a-z, 0-9 and -", name.value),
+        );
+    }
+    name.value
+}
+
+/// The chosen dataflows. A misspelt name is taken for the one it is likely to mean, so that the rest of the
+/// file is checked against that.
+fn dataflows(root: &mut Table<'_>) -> Vec<Dataflow> {
+    let names = root.strings("dataflows");
+    let all = Dataflow::ALL.map(Dataflow::name);
+    let mut chosen = Vec::new();
+    for Located { value: name, at } in &names {
+        if Dataflow::named(name).is_none() {
+            let suggestion = suggestion(name, &all);
+            root.add(
+                *at,
+                "dataflows",
+                format!("`{name}` is none of {}{suggestion}", all.join(", ")),
+            );
+        }
+        match nearest(name, &all).and_then(Dataflow::named) {
+            Some(dataflow) if chosen.contains(&dataflow) => {
+                root.add(*at, "dataflows", format!("`{name}` is named twice"));
+            }
+            dataflow => chosen.extend(dataflow),
+        }
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+fn state(root: &mut Table<'_>, directory: &Path) -> State {
+    let Some(state) = root.required("state") else {
+        return State::Directory(PathBuf::new());
+    };
+    if let Some((scheme, _)) = state.value.split_once("://") {
+        if !["file", "memory"].contains(&scheme) {
+            root.add(
+                state.at,
+                "state",
+                format!("`{scheme}://` is not in this version: use a directory"),
+            );
+        }
+        return State::Url(state.value);
+    }
+    let path = directory.join(&state.value);
+    if state.value.is_empty() || (path.exists() && !path.is_dir()) {
+        root.add(state.at, "state", format!("`{}` is not a directory", state.value));
+    }
+    State::Directory(path)
+}
+
+/// The inputs of the chosen dataflows, each once, with the dataflow that is named when one is missing.
+fn wanted_inputs(dataflows: &[Dataflow]) -> Vec<(Dataflow, InputSpec)> {
+    let mut wanted: Vec<(Dataflow, InputSpec)> = Vec::new();
+    for dataflow in dataflows {
+        for spec in dataflow.inputs() {
+            if wanted.iter().all(|(_, known)| known.name != spec.name) {
+                wanted.push((*dataflow, *spec));
+            }
+        }
+    }
+    wanted
+}
+
+fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], directory: &Path) -> Vec<Input> {
+    let mut sections = root.required_table("inputs");
+    let mut inputs = Vec::new();
+    for (dataflow, spec) in wanted_inputs(dataflows) {
+        if !spec.is_optional && !sections.has(spec.name) {
+            sections.add(
+                sections.at,
+                spec.name,
+                format!("missing: {} reads it", dataflow.name()),
+            );
+        }
+        inputs.extend(
+            sections
+                .table(spec.name)
+                .map(|section| input(section, spec, directory)),
+        );
+    }
+    for dataflow in Dataflow::ALL
+        .into_iter()
+        .filter(|dataflow| !dataflows.contains(dataflow))
+    {
+        for spec in dataflow.inputs() {
+            sections.refuse(
+                spec.name,
+                &format!("no dataflow of this job reads it ({} does)", dataflow.name()),
+            );
+        }
+    }
+    sections.finish();
+    inputs
+}
+
+fn input(mut section: Table<'_>, spec: InputSpec, directory: &Path) -> Input {
+    let (pattern, format) = file_and_format(&mut section);
+    let (pattern, found) = match pattern {
+        None => (String::new(), Vec::new()),
+        Some(pattern) => {
+            let found = files::matching(directory, &pattern.value).unwrap_or_else(|error| {
+                section.add(pattern.at, "file", error);
+                Vec::new()
+            });
+            (pattern.value, found)
+        }
+    };
+    let bound = section.integer("max_out_of_orderness_ms", 0..=LONGEST_MS);
+    let input = Input {
+        spec,
+        directory: directory.to_path_buf(),
+        pattern,
+        files: found,
+        format,
+        max_out_of_orderness_ms: bound.unwrap_or(spec.max_out_of_orderness_ms),
+        idle_timeout_ms: natural(&mut section, "idle_timeout_ms", 0..=LONGEST_MS),
+        max_jump_ms: section.integer("max_jump_ms", 0..=LONGEST_MS),
+        max_record_bytes: natural(&mut section, "max_record_bytes", 1..=RECORD_BYTES_MAX)
+            .unwrap_or(MAX_RECORD_BYTES),
+    };
+    section.finish();
+    input
+}
+
+/// What inputs and outputs have in common.
+fn file_and_format(section: &mut Table<'_>) -> (Option<Located<String>>, Format) {
+    let is_kafka = section.has("kafka");
+    section.refuse("kafka", NO_KAFKA);
+    let file = if is_kafka {
+        section.string("file")
+    } else {
+        section.required("file")
+    };
+    let formats = [("json", Some(Format::Json)), ("avro", None)];
+    let at = section.place("format");
+    let format = section.symbol("format", &formats).unwrap_or(Some(Format::Json));
+    if format.is_none() {
+        section.add(at, "format", NO_AVRO);
+    }
+    (file, format.unwrap_or(Format::Json))
+}
+
+fn outputs(
+    root: &mut Table<'_>,
+    dataflows: &[Dataflow],
+    inputs: &[Input],
+    directory: &Path,
+    shards: u32,
+) -> Vec<Output> {
+    let mut sections = root.required_table("outputs");
+    let has_devices = has_devices(inputs);
+    let mut wanted: Vec<(Option<Dataflow>, OutputSpec)> = Vec::new();
+    for dataflow in dataflows {
+        wanted.extend(
+            dataflow
+                .outputs(has_devices)
+                .iter()
+                .map(|spec| (Some(*dataflow), *spec)),
+        );
+    }
+    wanted.push((None, DEAD_LETTERS));
+    let mut outputs: Vec<(usize, Output)> = Vec::new();
+    for (dataflow, spec) in wanted {
+        if !sections.has(spec.name) {
+            let who = dataflow.map_or("every job", Dataflow::name);
+            sections.add(sections.at, spec.name, format!("missing: {who} writes it"));
+        }
+        let Some(section) = sections.table(spec.name) else {
+            continue;
+        };
+        if let Some((at, output)) = output(section, spec, dataflow, directory, shards) {
+            refuse_shared_file(&sections, at, &output, inputs, &outputs);
+            outputs.push((at, output));
+        }
+    }
+    if dataflows.contains(&Dataflow::Alerts) {
+        sections.refuse(DEVICE_PUSH.name, "only with `inputs.devices`");
+    }
+    for dataflow in Dataflow::ALL
+        .into_iter()
+        .filter(|dataflow| !dataflows.contains(dataflow))
+    {
+        for spec in dataflow.outputs(true) {
+            sections.refuse(
+                spec.name,
+                &format!("no dataflow of this job writes it ({} does)", dataflow.name()),
+            );
+        }
+    }
+    sections.finish();
+    outputs.into_iter().map(|(_, output)| output).collect()
+}
+
+fn output(
+    mut section: Table<'_>,
+    spec: OutputSpec,
+    dataflow: Option<Dataflow>,
+    directory: &Path,
+    shards: u32,
+) -> Option<(usize, Output)> {
+    for later in ["redis", "postgres"] {
+        section.refuse(later, "not in this version: use `file`");
+    }
+    let (file, format) = file_and_format(&mut section);
+    let output = file.and_then(|Located { value: path, at }| {
+        let files = shard_files(&directory.join(&path), shards);
+        if files.is_empty() || files.iter().any(|file| file.is_dir()) {
+            section.add(at, "file", format!("`{path}` is not a file"));
+            return None;
+        }
+        Some((
+            at,
+            Output {
+                spec,
+                dataflow,
+                path,
+                files,
+                format,
+            },
+        ))
+    });
+    section.finish();
+    output
+}
+
+/// The files of an output: with several shards, `x.jsonl` is `x-0.jsonl` and so on. None where the path names
+/// no file.
+fn shard_files(path: &Path, shards: u32) -> Vec<PathBuf> {
+    let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+        return Vec::new();
+    };
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let extension = extension
+        .map(|extension| format!(".{extension}"))
+        .unwrap_or_default();
+    match shards {
+        1 => vec![path.to_path_buf()],
+        _ => (0..shards)
+            .map(|shard| path.with_file_name(format!("{stem}-{shard}{extension}")))
+            .collect(),
+    }
+}
+
+/// An output shares its file with no other output and no input, under whatever name, now or later.
+fn refuse_shared_file(
+    sections: &Table<'_>,
+    at: usize,
+    output: &Output,
+    inputs: &[Input],
+    outputs: &[(usize, Output)],
+) {
+    let key = format!("{}.file", output.spec.name);
+    let own: Vec<PathBuf> = output.files.iter().map(|file| files::identity(file)).collect();
+    for (_, other) in outputs {
+        if other
+            .files
+            .iter()
+            .any(|file| own.contains(&files::identity(file)))
+        {
+            sections.add(
+                at,
+                &key,
+                format!(
+                    "`{}` is also the file of `outputs.{}`",
+                    output.path, other.spec.name
+                ),
+            );
+        }
+    }
+    for input in inputs {
+        let read = input
+            .files
+            .iter()
+            .any(|file| own.contains(&files::identity(&file.path)));
+        let matched = |file: &PathBuf| files::would_match(&input.directory, &input.pattern, file);
+        if read || output.files.iter().any(matched) {
+            sections.add(
+                at,
+                &key,
+                format!("`{}` is read by `inputs.{}`", output.path, input.spec.name),
+            );
+        }
+    }
+}
+
+fn settings(root: &mut Table<'_>, dataflows: &[Dataflow]) -> Settings {
+    let mut settings = DEFAULTS;
+    for dataflow in Dataflow::ALL {
+        if !dataflows.contains(&dataflow) {
+            root.refuse(dataflow.name(), "not among the `dataflows` of this job");
+            continue;
+        }
+        let Some(mut section) = root.table(dataflow.name()) else {
+            continue;
+        };
+        match dataflow {
+            Dataflow::Alerts | Dataflow::EventCounts => {}
+            Dataflow::TumblingAggregates => settings.tumbling_aggregates = tumbling_aggregates(&mut section),
+            Dataflow::EnrichedOrders => settings.enriched_orders = enriched_orders(&mut section),
+            Dataflow::RiskPattern => settings.risk_pattern = risk_pattern(&mut section),
+        }
+        section.finish();
+    }
+    settings
+}
+
+fn tumbling_aggregates(section: &mut Table<'_>) -> TumblingAggregatesConfig {
+    let default = DEFAULTS.tumbling_aggregates;
+    let emit = [("final", WindowEmit::Final), ("changes", WindowEmit::Changes)];
+    TumblingAggregatesConfig {
+        size_ms: section
+            .integer("size_ms", 1..=LONGEST_MS)
+            .unwrap_or(default.size_ms),
+        grace_ms: section
+            .integer("grace_ms", 0..=LONGEST_MS)
+            .unwrap_or(default.grace_ms),
+        emit: section.symbol("emit", &emit).unwrap_or(default.emit),
+    }
+}
+
+fn enriched_orders(section: &mut Table<'_>) -> EnrichedOrdersConfig {
+    let default = DEFAULTS.enriched_orders;
+    EnrichedOrdersConfig {
+        within_ms: section
+            .integer("within_ms", 0..=LONGEST_MS)
+            .unwrap_or(default.within_ms),
+        grace_ms: section
+            .integer("grace_ms", 0..=LONGEST_MS)
+            .unwrap_or(default.grace_ms),
+    }
+}
+
+fn risk_pattern(section: &mut Table<'_>) -> RiskPatternConfig {
+    let default = DEFAULTS.risk_pattern;
+    let emit = [("final", PatternEmit::Final), ("eager", PatternEmit::Eager)];
+    RiskPatternConfig {
+        limit: section.integer("limit", 0..=i64::MAX).unwrap_or(default.limit),
+        within_ms: section
+            .integer("within_ms", 1..=LONGEST_MS)
+            .unwrap_or(default.within_ms),
+        emit: section.symbol("emit", &emit).unwrap_or(default.emit),
+    }
+}
