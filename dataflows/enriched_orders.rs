@@ -86,3 +86,6 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &EnrichedOrd
     let dead_letters = context.scope.concatenate([late_orders, late_payments, refused_orders, refused_payments]);
     Outputs { enriched, dead_letters }
 }
+
+#[cfg(test)]
+mod tests;

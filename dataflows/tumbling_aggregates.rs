@@ -100,3 +100,6 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &TumblingAgg
     let dead_letters = late.concat(refused_letters(refused, "orders", NAME));
     Outputs { aggregates, dead_letters }
 }
+
+#[cfg(test)]
+mod tests;

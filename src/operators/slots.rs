@@ -1,14 +1,15 @@
-//! Where the per-record operators keep their state: slots found by a hash they carry, timers by event time, state rows.
+//! Where the per-record operators keep their state: slots found by a hash they carry, timers by event time,
+//! state rows.
 //!
 //! ```text
-//!  hash ─► table of links ─► slots: one per key (or key and window) ─► changed: the slots of the next checkpoint
+//!  hash ─► table of links ─► slots: one per key ─► changed: those of the next checkpoint
 //!                              ▲
 //!  watermark ─► timers ────────┘  which slots have something due
 //! ```
 //!
-//! Nothing here is visited unless it changed or became due, so a million open slots or pending timers cost an epoch
-//! nothing. A freed slot is used again; a timer that outlives its slot only makes its operator look at another one, which
-//! finds nothing due there.
+//! Nothing here is visited unless it changed or became due, so a million open slots or pending timers cost an
+//! epoch nothing. A freed slot is used again; a timer that outlives its slot only makes its operator look at
+//! another one, which finds nothing due there.
 
 use crate::checkpoint::row::StateRow;
 use crate::time::Millis;
@@ -25,9 +26,14 @@ pub(super) trait Slot: Default {
 
 /// What the table holds of a slot.
 struct Link {
-    /// The low half of its hash: unlike slots hardly ever agree in it.
+    /// The high half of its hash. The table goes by the low half, so unlike slots hardly ever agree in both.
     tag: u32,
     slot: u32,
+}
+
+#[inline]
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }
 
 /// Slots by hash.
@@ -53,11 +59,11 @@ impl<S> Default for Slots<S> {
 }
 
 impl<S: Slot> Slots<S> {
-    /// A slot whose hash agrees with this one as far as the table knows: almost always the one it is of. The slot itself is
-    /// not looked at, so that many can be asked for before the first has to come from memory.
+    /// A slot whose hash agrees with this one as far as the table knows: almost always the one it is of. The
+    /// slot itself is not looked at, so that many can be asked for before the first has to come from memory.
     #[inline]
     pub fn likely(&self, hash: u64) -> Option<u32> {
-        let link = self.table.find(hash, |link| link.tag == hash as u32);
+        let link = self.table.find(hash, |link| link.tag == tag(hash));
         link.map(|link| link.slot)
     }
 
@@ -66,7 +72,7 @@ impl<S: Slot> Slots<S> {
     pub fn find_or_insert(&mut self, hash: u64, is: impl Fn(&S) -> bool, make: impl FnOnce() -> S) -> u32 {
         let slots = &self.slots;
         match self.table.find(hash, |link| {
-            link.tag == hash as u32 && is(&slots[link.slot as usize])
+            link.tag == tag(hash) && is(&slots[link.slot as usize])
         }) {
             Some(link) => link.slot,
             None => self.insert(hash, make()),
@@ -85,7 +91,7 @@ impl<S: Slot> Slots<S> {
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 slots fit in memory")
             }
         };
-        let (tag, slots) = (hash as u32, &self.slots);
+        let (tag, slots) = (tag(hash), &self.slots);
         let link = Link { tag, slot: at };
         self.table
             .insert_unique(hash, link, |link| slots[link.slot as usize].hash());
@@ -142,7 +148,8 @@ impl<S> IndexMut<u32> for Slots<S> {
     }
 }
 
-/// Which slots have something due when the watermark reaches an event time. Only what is due is ever looked at.
+/// Which slots have something due when the watermark reaches an event time. Only what is due is ever looked
+/// at.
 #[derive(Default)]
 pub(super) struct Timers(BTreeMap<Millis, Vec<u32>>);
 

@@ -1,27 +1,29 @@
 //! Tumbling windows: count, sum, least and greatest amount per key and window, exact under retraction.
 //!
-//! A window is `[k * size, (k + 1) * size)` over event time, floored, also below zero. It closes when the global
-//! watermark reaches its end plus the grace; then its state is gone, and a later update for it is refused, never a new
-//! window.
+//! A window is `[k * size, (k + 1) * size)` over event time, floored, also below zero. It closes when the
+//! global watermark reaches its end plus the grace; then its state is gone, and a later update for it is
+//! refused, never a new window.
 //!
 //! ```text
 //!  update ─► window by start ─► slot of the key: ─┬─ Final: one row when the window closes
-//!                  ▲            count, sum, amounts └─ Changes: -old +new for each epoch that changed the row
+//!                  ▲            count, sum, amounts └─ Changes: -old +new for each epoch that changed it
 //!  watermark ──────┘ closes the first windows, whole
 //! ```
 //!
-//! The open windows lie in order of their start, which is the order in which they close: an epoch looks at the first one,
-//! however many are open. Each has its own table of keys, so closing one is a walk through memory and nothing else.
+//! The open windows lie in order of their start, which is the order in which they close: an epoch looks at
+//! the first one, however many are open. Each has its own table of keys, so closing one is a walk through
+//! memory and nothing else.
 //!
-//! **Retraction** needs the amounts themselves: when the least one goes, the next is the least. A window keeps few amounts
-//! as a list in its slot, many as a map, so that neither a window of one order nor one of a million is slow. A window
-//! whose count is back at 0 is no row.
+//! **Retraction** needs the amounts themselves (`amounts.rs`): when the least one goes, the next is the
+//! least. A window whose count is back at 0 is no row.
 //!
-//! **Ties** do not matter: all four figures are symmetric. **State rows** are (key, window) -> amounts; the figures are
-//! recomputed. The watermark is not state: until the run loop tells it again after a restart, nothing closes.
+//! **Ties** do not matter: all four figures are symmetric. **State rows** are (key, window) -> amounts; the
+//! figures are recomputed. The watermark is not state: until the run loop tells it again after a restart,
+//! nothing closes.
 //!
 //! The sum is kept in 128 bits and clamped to 64 on output.
 
+use super::amounts::Amounts;
 use super::late::{Refused, Timed, accepted};
 use super::slots::{Slot, Slots, decode, state_row};
 use super::{Context, Core, Side, drive};
@@ -30,7 +32,6 @@ use crate::operators::drive::Batch;
 use crate::record::{Messages, Text, Updates};
 use crate::time::{BEFORE_ALL, Diff, Epoch, Millis};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// When rows are given.
@@ -103,7 +104,8 @@ pub struct Figures {
     pub max: i64,
 }
 
-/// Aggregates `measures`, whose values are amounts, over tumbling windows. Gives the rows and the refused corrections.
+/// Aggregates `measures`, whose values are amounts, over tumbling windows. Gives the rows and the refused
+/// corrections.
 pub fn tumbling<'s>(
     context: &Context<'s>,
     name: &str,
@@ -114,83 +116,6 @@ pub fn tumbling<'s>(
     let watermarks = vec![(Side::Left, watermark)];
     let core = Windows::new(tumbling);
     accepted(drive(context, name, core, measures, None, watermarks))
-}
-
-/// A list of amounts longer than this becomes a map.
-const FEW: usize = 32;
-
-/// The amounts of one window, as a multiset.
-enum Amounts {
-    /// Each copy an element, in any order. Five of them lie in the slot itself.
-    Few(SmallVec<[i64; 5]>),
-    /// Copies by amount. They may be negative within an epoch: a retraction can arrive before what it retracts.
-    Many(BTreeMap<i64, Diff>),
-}
-
-impl Amounts {
-    #[inline]
-    fn add(&mut self, amount: i64, diff: Diff) {
-        if let Amounts::Few(few) = self {
-            if diff == 1 && few.len() < FEW {
-                return few.push(amount);
-            }
-            if diff == -1
-                && let Some(at) = few.iter().position(|other| *other == amount)
-            {
-                few.swap_remove(at);
-                return;
-            }
-        }
-        self.add_many(amount, diff);
-    }
-
-    #[cold]
-    fn add_many(&mut self, amount: i64, diff: Diff) {
-        let mut many = match std::mem::take(self) {
-            Amounts::Few(few) => {
-                let mut many = BTreeMap::new();
-                few.into_iter()
-                    .for_each(|amount| *many.entry(amount).or_default() += 1);
-                many
-            }
-            Amounts::Many(many) => many,
-        };
-        let copies = many.entry(amount).or_default();
-        *copies += diff;
-        if *copies == 0 {
-            many.remove(&amount);
-        }
-        *self = Amounts::Many(many);
-    }
-
-    /// Least and greatest amount.
-    fn extremes(&self) -> Option<(i64, i64)> {
-        match self {
-            Amounts::Few(few) => Some((*few.iter().min()?, *few.iter().max()?)),
-            Amounts::Many(many) => {
-                let mut present = many
-                    .iter()
-                    .filter(|(_, copies)| **copies > 0)
-                    .map(|(amount, _)| *amount);
-                let least = present.next()?;
-                Some((least, present.next_back().unwrap_or(least)))
-            }
-        }
-    }
-
-    /// Amounts and copies, as a state row holds them.
-    fn copies(&self) -> Vec<(i64, Diff)> {
-        match self {
-            Amounts::Few(few) => few.iter().map(|amount| (*amount, 1)).collect(),
-            Amounts::Many(many) => many.iter().map(|(amount, copies)| (*amount, *copies)).collect(),
-        }
-    }
-}
-
-impl Default for Amounts {
-    fn default() -> Self {
-        Amounts::Few(SmallVec::new())
-    }
 }
 
 /// One key of one window.
@@ -290,7 +215,8 @@ impl Windows {
         self.changed.insert(start);
         let spare = || std::mem::take(&mut self.spare);
         let window = self.open.entry(start).or_insert_with(spare);
-        // Step by step for all, not record by record: memory answers many questions in the time of one, if asked at once.
+        // Step by step for all, not record by record: memory answers many questions in the time of one, if
+        // asked at once.
         self.likely.clear();
         let likely = run.iter().map(|(measure, _, _)| window.likely(measure.hash));
         self.likely.extend(likely);
