@@ -111,3 +111,6 @@ pub fn build<'s>(
         dead_letters,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 //! it was last asked. The checkpoint is a sink of those rows; restore is an input of them. What a core can recompute from
 //! its inputs (a join of tables, say) is not state.
 
+mod amounts;
 pub mod clock;
 pub mod count;
 pub mod drive;
