@@ -36,7 +36,7 @@ pub struct Interest {
     pub customer: Text,
     currency: Text,
     rules: Vec<Rule>,
-    addresses: Rc<Vec<Address>>,
+    addresses: Rc<[Address]>,
 }
 
 struct Account {
@@ -45,8 +45,18 @@ struct Account {
     authorized: Vec<Text>,
     /// Of everybody whose settings name the account.
     interests: Vec<Rc<Interest>>,
-    /// Of those who are authorized.
-    active: Vec<Rc<Interest>>,
+    /// The rules of those who are authorized, flat: what most entries look at lies in one place.
+    watches: Vec<Watch>,
+}
+
+/// A rule, with all that decides whether it is met.
+struct Watch {
+    threshold: i64,
+    kind: RuleType,
+    currency: Text,
+    interest: Rc<Interest>,
+    /// Its place in the interest.
+    rule: usize,
 }
 
 struct Customer {
@@ -104,10 +114,13 @@ impl Alerts {
                 let is = |account: &Account| account.hash == entry.hash && account.key == entry.key;
                 *found = self.accounts.find(entry.hash, is);
             }
+            // The first watch of each, so that those misses overlap too.
+            let firsts = found.iter().flatten().filter_map(|account: &&Account| account.watches.first());
+            std::hint::black_box(firsts.fold(0, |sum: i64, watch| sum ^ watch.threshold));
             for (entry, account) in entries.iter().zip(found) {
-                for interest in account.iter().flat_map(|account| &account.active) {
-                    if interest.currency == entry.value.currency {
-                        interest.tell(entry, &mut give);
+                for watch in account.iter().flat_map(|account| &account.watches) {
+                    if watch.is_met(&entry.value) {
+                        watch.tell(entry, &mut give);
                     }
                 }
             }
@@ -115,22 +128,11 @@ impl Alerts {
     }
 }
 
-impl Interest {
-    fn tell(
-        &self,
-        entry: &Stamped<AccountEntry>,
-        give: &mut impl FnMut(&Stamped<AccountEntry>, &Interest, &Rule, &Address),
-    ) {
-        for rule in self.rules.iter().filter(|rule| rule.is_met(&entry.value)) {
-            for address in self.addresses.iter().filter(|address| rule.channels & bit(address.channel) != 0) {
-                give(entry, self, rule, address);
-            }
-        }
-    }
-}
-
-impl Rule {
+impl Watch {
     fn is_met(&self, entry: &AccountEntry) -> bool {
+        if self.currency != entry.currency {
+            return false;
+        }
         let is_credit = entry.direction == Direction::Credit;
         let after = i128::from(entry.balance_after);
         let before = after - if is_credit { i128::from(entry.amount) } else { -i128::from(entry.amount) };
@@ -140,24 +142,44 @@ impl Rule {
             RuleType::BalanceBelow => after < threshold && threshold <= before,
             RuleType::CreditedAbove => is_credit && self.threshold < entry.amount,
             RuleType::DebitedAbove => !is_credit && self.threshold < entry.amount,
-            RuleType::CreditedFrom => is_credit && self.counterparty == entry.counterparty,
+            RuleType::CreditedFrom => is_credit && self.interest.rules[self.rule].counterparty == entry.counterparty,
+        }
+    }
+
+    fn tell(
+        &self,
+        entry: &Stamped<AccountEntry>,
+        give: &mut impl FnMut(&Stamped<AccountEntry>, &Interest, &Rule, &Address),
+    ) {
+        let rule = &self.interest.rules[self.rule];
+        for address in self.interest.addresses.iter().filter(|address| rule.channels & bit(address.channel) != 0) {
+            give(entry, &self.interest, rule, address);
         }
     }
 }
 
 impl Account {
-    /// Interests of the authorized.
+    /// The watches of the authorized.
     fn join(&mut self) {
-        let is_authorized = |interest: &&Rc<Interest>| self.authorized.contains(&interest.customer);
-        self.active = self.interests.iter().filter(is_authorized).map(Rc::clone).collect();
+        self.watches.clear();
+        for interest in self.interests.iter().filter(|interest| self.authorized.contains(&interest.customer)) {
+            let watch = |(at, rule): (usize, &Rule)| Watch {
+                threshold: rule.threshold,
+                kind: rule.kind,
+                currency: interest.currency.clone(),
+                interest: Rc::clone(interest),
+                rule: at,
+            };
+            self.watches.extend(interest.rules.iter().enumerate().map(watch));
+        }
     }
 }
 
 fn account<'a>(accounts: &'a mut HashTable<Account>, hash: u64, key: &Text) -> &'a mut Account {
     let is = |account: &Account| account.hash == hash && account.key == *key;
     let make = || {
-        let (authorized, interests, active) = (Vec::new(), Vec::new(), Vec::new());
-        Account { hash, key: key.clone(), authorized, interests, active }
+        let (authorized, interests, watches) = (Vec::new(), Vec::new(), Vec::new());
+        Account { hash, key: key.clone(), authorized, interests, watches }
     };
     accounts.entry(hash, is, |account| account.hash).or_insert_with(make).into_mut()
 }
@@ -171,7 +193,7 @@ fn interests(settings: &CustomerAlertSettings) -> Vec<(Text, Interest)> {
     let mut addresses = settings.addresses.clone();
     addresses.sort_unstable();
     addresses.dedup();
-    let addresses = Rc::new(addresses);
+    let addresses: Rc<[Address]> = addresses.into();
     let mut interests = Vec::<(Text, Interest)>::new();
     for named in &settings.accounts {
         let same = |(account, interest): &(Text, Interest)| *account == named.account_id && interest.currency == named.currency;

@@ -34,6 +34,11 @@ pub fn resident() -> Resident {
     resident_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
+/// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole process.
+pub fn reset_peak() {
+    let _ = fs::write("/proc/self/clear_refs", "5");
+}
+
 fn resident_of(status: &str) -> Resident {
     let bytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -44,7 +49,7 @@ fn resident_of(status: &str) -> Resident {
 }
 
 /// Where and of what a run was made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Its name.
     pub name: String,
