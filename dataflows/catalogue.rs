@@ -244,8 +244,12 @@ pub const DEFAULTS: Settings = Settings {
 pub fn build<'s>(wiring: &mut Wiring<'s>, dataflows: &[Dataflow], settings: &Settings) {
     // Both order dataflows read the one input.
     let mut orders = None::<Records<'s, Order>>;
-    let mut orders = |wiring: &mut Wiring<'s>| orders.get_or_insert_with(|| wiring.records(ORDERS.name)).clone();
-    for dataflow in Dataflow::ALL.into_iter().filter(|dataflow| dataflows.contains(dataflow)) {
+    let mut orders =
+        |wiring: &mut Wiring<'s>| orders.get_or_insert_with(|| wiring.records(ORDERS.name)).clone();
+    for dataflow in Dataflow::ALL
+        .into_iter()
+        .filter(|dataflow| dataflows.contains(dataflow))
+    {
         match dataflow {
             Dataflow::Alerts => {
                 let inputs = alerts::Inputs {
@@ -263,27 +267,36 @@ pub fn build<'s>(wiring: &mut Wiring<'s>, dataflows: &[Dataflow], settings: &Set
                 }
             }
             Dataflow::TumblingAggregates => {
-                let inputs = tumbling_aggregates::Inputs { orders: orders(wiring) };
-                let outputs = tumbling_aggregates::build(&wiring.context, inputs, &settings.tumbling_aggregates);
+                let inputs = tumbling_aggregates::Inputs {
+                    orders: orders(wiring),
+                };
+                let outputs =
+                    tumbling_aggregates::build(&wiring.context, inputs, &settings.tumbling_aggregates);
                 wiring.output("aggregates", outputs.aggregates);
                 wiring.dead_letters(outputs.dead_letters);
             }
             Dataflow::EnrichedOrders => {
-                let inputs =
-                    enriched_orders::Inputs { orders: orders(wiring), payments: wiring.records(PAYMENTS.name) };
+                let inputs = enriched_orders::Inputs {
+                    orders: orders(wiring),
+                    payments: wiring.records(PAYMENTS.name),
+                };
                 let outputs = enriched_orders::build(&wiring.context, inputs, &settings.enriched_orders);
                 wiring.output("enriched", outputs.enriched);
                 wiring.dead_letters(outputs.dead_letters);
             }
             Dataflow::RiskPattern => {
-                let inputs = risk_pattern::Inputs { transactions: wiring.records(TRANSACTIONS.name) };
+                let inputs = risk_pattern::Inputs {
+                    transactions: wiring.records(TRANSACTIONS.name),
+                };
                 let outputs = risk_pattern::build(&wiring.context, inputs, &settings.risk_pattern);
                 wiring.output("risk_alerts", outputs.risk_alerts);
                 wiring.output("risk_timeouts", outputs.risk_timeouts);
                 wiring.dead_letters(outputs.dead_letters);
             }
             Dataflow::EventCounts => {
-                let inputs = event_counts::Inputs { events: wiring.records(EVENTS.name) };
+                let inputs = event_counts::Inputs {
+                    events: wiring.records(EVENTS.name),
+                };
                 let outputs = event_counts::build(&wiring.context, inputs);
                 wiring.output("counts", outputs.counts);
             }

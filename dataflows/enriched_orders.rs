@@ -62,18 +62,27 @@ impl Output for EnrichedOrder {
     }
 
     fn rank(&self) -> Rank {
-        Rank(self.order.placed_at.cast_unsigned(), self.payment.paid_at.cast_unsigned(), 0)
+        Rank(
+            self.order.placed_at.cast_unsigned(),
+            self.payment.paid_at.cast_unsigned(),
+            0,
+        )
     }
 }
 
 /// Builds the dataflow.
 pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &EnrichedOrdersConfig) -> Outputs<'s> {
     const NAME: &str = "enriched_orders";
-    let interval = Interval { within: config.within_ms, grace: config.grace_ms };
+    let interval = Interval {
+        within: config.within_ms,
+        grace: config.grace_ms,
+    };
     let late_at = move |time| interval.late_at(time);
     let (orders, payments) = (inputs.orders, inputs.payments);
     let (left, late_orders) = on_time(orders.updates, "orders", NAME, late_at, |order: Order| order);
-    let (right, late_payments) = on_time(payments.updates, "payments", NAME, late_at, |payment: Payment| payment);
+    let (right, late_payments) = on_time(payments.updates, "payments", NAME, late_at, |payment: Payment| {
+        payment
+    });
     let (left, right) = ((left, orders.watermark), (right, payments.watermark));
     let joined = interval_join(context, NAME, left, right, interval);
     let enriched = additions(joined.pairs, |(order, payment)| EnrichedOrder {
@@ -83,6 +92,12 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &EnrichedOrd
     });
     let refused_orders = refused_letters(joined.refused_left, "orders", NAME);
     let refused_payments = refused_letters(joined.refused_right, "payments", NAME);
-    let dead_letters = context.scope.concatenate([late_orders, late_payments, refused_orders, refused_payments]);
-    Outputs { enriched, dead_letters }
+    let dead_letters =
+        context
+            .scope
+            .concatenate([late_orders, late_payments, refused_orders, refused_payments]);
+    Outputs {
+        enriched,
+        dead_letters,
+    }
 }

@@ -189,10 +189,7 @@ impl Record for AccountEntry {
     }
 
     fn check(&self, key: &str) -> Result<(), String> {
-        // The only amount that the contract bounds: orders, payments and transactions may be negative.
-        if self.amount < 0 {
-            return Err(format!("AccountEntry.amount: {} is negative", self.amount));
-        }
+        not_negative("AccountEntry.amount", self.amount)?;
         agrees(key, "account_id", &self.account_id)?;
         in_range("AccountEntry.booked_at", self.booked_at)
     }
@@ -264,6 +261,7 @@ impl Record for Order {
     }
 
     fn check(&self, _key: &str) -> Result<(), String> {
+        not_negative("Order.amount", self.amount)?;
         in_range("Order.placed_at", self.placed_at)
     }
 }
@@ -276,6 +274,7 @@ impl Record for Payment {
     }
 
     fn check(&self, _key: &str) -> Result<(), String> {
+        not_negative("Payment.amount", self.amount)?;
         in_range("Payment.paid_at", self.paid_at)
     }
 }
@@ -289,6 +288,7 @@ impl Record for Transaction {
 
     fn check(&self, key: &str) -> Result<(), String> {
         agrees(key, "user_id", &self.user_id)?;
+        not_negative("Transaction.amount", self.amount)?;
         in_range("Transaction.occurred_at", self.occurred_at)
     }
 }
@@ -311,6 +311,15 @@ fn agrees(key: &str, field: &str, value: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("key '{key}' but {field} '{value}'"))
+    }
+}
+
+/// The contract's list of what is INVALID says `amount < 0` of no record in particular, so it is said of all.
+fn not_negative(field: &str, amount: i64) -> Result<(), String> {
+    if amount < 0 {
+        Err(format!("{field}: {amount} is negative"))
+    } else {
+        Ok(())
     }
 }
 

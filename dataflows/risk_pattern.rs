@@ -86,9 +86,21 @@ impl Serialize for RiskAlert {
             first: &'a Transaction,
             second: &'a Transaction,
         }
-        let RiskAlert { status, first, second, .. } = self;
+        let RiskAlert {
+            status,
+            first,
+            second,
+            ..
+        } = self;
         let alert_id = format!("{}/{}", first.transaction_id, second.transaction_id);
-        Fields { alert_id, user_id: &first.user_id, status: *status, first, second }.serialize(serializer)
+        Fields {
+            alert_id,
+            user_id: &first.user_id,
+            status: *status,
+            first,
+            second,
+        }
+        .serialize(serializer)
     }
 }
 
@@ -136,7 +148,13 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &RiskPattern
     let (limit, within, emit) = (config.limit, config.within_ms, config.emit);
     let Records { updates, watermark } = inputs.transactions;
     let behind = |time: Millis| time.saturating_add(1);
-    let (transactions, late) = on_time(updates, "transactions", NAME, behind, |transaction: Transaction| transaction);
+    let (transactions, late) = on_time(
+        updates,
+        "transactions",
+        NAME,
+        behind,
+        |transaction: Transaction| transaction,
+    );
     let pattern = Pattern {
         opens: Box::new(move |first: &Transaction| first.amount > limit),
         closes: Box::new(|first: &Transaction, second: &Transaction| first.location != second.location),
@@ -148,15 +166,24 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &RiskPattern
     };
     let found = neighbours(context, NAME, transactions, watermark, pattern);
     type Match = (Timed<Transaction>, Timed<Transaction>);
-    let risk_alerts = found.matches.inner.flat_map(move |((first, second), _epoch, diff): (Match, u64, i64)| {
-        let status = match (emit, diff > 0) {
-            (PatternEmit::Final, _) => RiskStatus::Final,
-            (PatternEmit::Eager, true) => RiskStatus::Raised,
-            (PatternEmit::Eager, false) => RiskStatus::Withdrawn,
-        };
-        let alert = RiskAlert { status, first: first.value, second: second.value, origin: second.origin };
-        std::iter::repeat_n(alert, usize::try_from(diff.unsigned_abs()).unwrap_or(usize::MAX))
-    });
+    let risk_alerts =
+        found
+            .matches
+            .inner
+            .flat_map(move |((first, second), _epoch, diff): (Match, u64, i64)| {
+                let status = match (emit, diff > 0) {
+                    (PatternEmit::Final, _) => RiskStatus::Final,
+                    (PatternEmit::Eager, true) => RiskStatus::Raised,
+                    (PatternEmit::Eager, false) => RiskStatus::Withdrawn,
+                };
+                let alert = RiskAlert {
+                    status,
+                    first: first.value,
+                    second: second.value,
+                    origin: second.origin,
+                };
+                std::iter::repeat_n(alert, usize::try_from(diff.unsigned_abs()).unwrap_or(usize::MAX))
+            });
     let risk_timeouts = additions(found.timeouts, move |first| RiskTimeout {
         user_id: first.key,
         expired_at: first.time.saturating_add(within),
@@ -164,5 +191,9 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &RiskPattern
         origin: first.origin,
     });
     let dead_letters = late.concat(refused_letters(found.refused, "transactions", NAME));
-    Outputs { risk_alerts, risk_timeouts, dead_letters }
+    Outputs {
+        risk_alerts,
+        risk_timeouts,
+        dead_letters,
+    }
 }

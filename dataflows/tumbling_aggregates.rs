@@ -76,14 +76,22 @@ impl Output for OrderStats {
 }
 
 /// Builds the dataflow.
-pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &TumblingAggregatesConfig) -> Outputs<'s> {
+pub fn build<'s>(
+    context: &Context<'s>,
+    inputs: Inputs<'s>,
+    config: &TumblingAggregatesConfig,
+) -> Outputs<'s> {
     const NAME: &str = "tumbling_aggregates";
     debug_assert_eq!(NAME, Dataflow::TumblingAggregates.name());
     let emit = match config.emit {
         WindowEmit::Final => Emit::Final,
         WindowEmit::Changes => Emit::Changes,
     };
-    let windows = Tumbling { size: config.size_ms, grace: config.grace_ms, emit };
+    let windows = Tumbling {
+        size: config.size_ms,
+        grace: config.grace_ms,
+        emit,
+    };
     let Records { updates, watermark } = inputs.orders;
     let closes = move |time| windows.closes(time);
     let (orders, late) = on_time(updates, "orders", NAME, closes, |order: Order| order.amount);
@@ -98,5 +106,8 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &TumblingAgg
         max: figures.max,
     });
     let dead_letters = late.concat(refused_letters(refused, "orders", NAME));
-    Outputs { aggregates, dead_letters }
+    Outputs {
+        aggregates,
+        dead_letters,
+    }
 }

@@ -1,10 +1,11 @@
 //! Named crash points: places where a kill is most likely to hurt, hit on purpose by the kill campaigns.
 //!
-//! `TIDEGATE_CRASH_AT=after-data:3` makes the process kill itself with SIGKILL the third time it comes to `after-data`.
-//! Nothing is flushed, no destructor runs, no handler can interfere: what is on disk then is what a power-less process
-//! leaves. Without the variable a point is one atomic load.
+//! `TIDEGATE_CRASH_AT=after-data:3` makes the process kill itself with SIGKILL the third time it comes to
+//! `after-data`. Nothing is flushed, no destructor runs, no handler can interfere: what is on disk then is
+//! what a power-less process leaves. Without the variable a point is one atomic load.
 //!
-//! Assumes that every point in [`POINTS`] has its call; a variable that names no point is logged and has no effect.
+//! Assumes that every point in [`POINTS`] has its call; a variable that names no point is logged and has no
+//! effect.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +61,8 @@ pub fn point(name: &'static str) {
     }
 }
 
-/// Whether this point is armed and its turn has come: for places that leave something half done before they [`die`].
+/// Whether this point is armed and its turn has come: for places that leave something half done before they
+/// [`die`].
 pub fn reached(name: &'static str) -> bool {
     debug_assert!(POINTS.contains(&name), "{name} is not among the crash points");
     ARMED
@@ -70,7 +72,8 @@ pub fn reached(name: &'static str) -> bool {
 
 /// Kills the own process.
 pub fn die() -> ! {
-    // The signal cannot be refused; should the system deny it all the same, aborting is the next hardest stop.
+    // The signal cannot be refused; should the system deny it all the same, aborting is the next hardest
+    // stop.
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     std::process::abort()
 }

@@ -32,8 +32,6 @@ pub struct Metrics {
     pub state_bytes: AtomicU64,
     /// Bytes of checkpoints written by this run.
     pub state_bytes_written: AtomicU64,
-    /// Bindings up to this epoch are needed no more.
-    pub forget: AtomicU64,
     open: Mutex<Epochs>,
 }
 
@@ -66,7 +64,6 @@ impl Metrics {
             waiting: AtomicUsize::new(0),
             state_bytes: AtomicU64::new(0),
             state_bytes_written: AtomicU64::new(0),
-            forget: AtomicU64::new(0),
             open: Mutex::new(Epochs {
                 open: BTreeMap::new(),
                 latency_us,

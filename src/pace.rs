@@ -73,6 +73,8 @@ struct State {
     base: Epoch,
     started: Instant,
     last_cut: Instant,
+    /// A checkpoint was cut and is not written: the next one waits.
+    unwritten: bool,
     /// Drain: no further messages, a last checkpoint, the end.
     draining: bool,
     /// The worker threads.
@@ -116,6 +118,7 @@ impl Pace {
             base,
             started: now,
             last_cut: now,
+            unwritten: false,
             draining: false,
             threads: Vec::new(),
             held: vec![None; workers],
@@ -147,6 +150,11 @@ impl Pace {
         state.wake_all();
     }
 
+    /// The last checkpoint that was cut is written.
+    pub fn checkpoint_written(&self) {
+        self.lock().unwritten = false;
+    }
+
     /// Whether the run is to end early.
     pub fn is_draining(&self) -> bool {
         self.lock().draining
@@ -175,11 +183,11 @@ impl Pace {
             return None;
         }
         let together = held.into_iter().fold(Held::NOTHING, Held::join);
-        let is_due = now.duration_since(state.last_cut) >= self.checkpoint_interval;
+        let is_due = !state.unwritten && now.duration_since(state.last_cut) >= self.checkpoint_interval;
         let base = state.base;
         let round = next_round(together, base, state.draining, is_due)?;
         if round.epochs.iter().any(|epoch| epoch.cut) {
-            state.last_cut = now;
+            (state.last_cut, state.unwritten) = (now, true);
         }
         state.base += round.epochs.len() as Epoch;
         state.held.iter_mut().for_each(|held| *held = None);
@@ -216,13 +224,13 @@ impl Pace {
             state.wanted = state.wanted.max(current);
         }
         let heard = state.at.iter().copied().max().unwrap_or(current);
-        let is_due = now.duration_since(state.last_cut) >= self.checkpoint_interval;
+        let is_due = !state.unwritten && now.duration_since(state.last_cut) >= self.checkpoint_interval;
         if state.last.is_none() && state.draining {
             state.last = Some(heard + 1);
             state.cut = state.last;
         } else if state.cut.is_none() && is_due && state.last.is_none() && state.wanted > state.was_cut {
             (state.cut, state.was_cut) = (Some(heard + 1), heard + 1);
-            state.last_cut = now;
+            (state.last_cut, state.unwritten) = (now, true);
         }
         let elapsed = now.duration_since(state.started).as_nanos() / interval.as_nanos().max(1);
         let by_clock = state.base + Epoch::try_from(elapsed).unwrap_or(Epoch::MAX / 2);
@@ -284,4 +292,164 @@ fn next_round(held: Held, base: Epoch, draining: bool, cut_is_due: bool) -> Opti
         epochs,
         is_last: false,
     })
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests start from some instant; none waits for another"
+)]
+mod tests {
+    use super::*;
+
+    fn place(tick: i64) -> Place {
+        Place::new(Some(tick), 1, false)
+    }
+
+    fn held(complete: &[i64], next: Option<i64>, ready: bool) -> Held {
+        let complete = complete.iter().map(|tick| place(*tick)).collect();
+        Held {
+            complete,
+            next: next.map_or(Place::END, place),
+            ready,
+        }
+    }
+
+    /// The places of a round, by epoch.
+    fn epochs(round: &Round) -> Vec<(Epoch, Option<Place>)> {
+        round
+            .epochs
+            .iter()
+            .map(|epoch| (epoch.epoch, epoch.place))
+            .collect()
+    }
+
+    #[test]
+    fn a_round_is_what_everybody_is_sure_of() {
+        let now = Instant::now();
+        let pace = Pace::new(Cutting::Finite, 2, 1, Duration::MAX, now);
+        assert_eq!(
+            pace.report(0, 0, held(&[1, 3], Some(5), false), now),
+            None,
+            "the other has not reported"
+        );
+        let round = pace
+            .report(1, 0, held(&[2], Some(3), false), now)
+            .expect("both have");
+        // The other worker may have more of tick 3, so tick 3 must wait.
+        assert_eq!(epochs(&round), [(1, Some(place(1))), (2, Some(place(2)))]);
+        assert_eq!(
+            pace.report(0, 0, held(&[1], None, true), now),
+            Some(round),
+            "the same for everybody"
+        );
+    }
+
+    #[test]
+    fn a_tick_too_large_for_an_epoch_is_cut() {
+        let now = Instant::now();
+        let pace = Pace::new(Cutting::Finite, 2, 1, Duration::MAX, now);
+        pace.report(0, 0, held(&[], Some(7), false), now);
+        assert_eq!(
+            pace.report(1, 0, held(&[], Some(7), true), now),
+            None,
+            "one of them is not ready"
+        );
+        let round = pace
+            .report(0, 0, held(&[], Some(7), true), now)
+            .expect("both are");
+        assert_eq!(epochs(&round), [(1, Some(place(7)))]);
+    }
+
+    #[test]
+    fn the_last_round_ends_with_a_checkpoint() {
+        let now = Instant::now();
+        let pace = Pace::new(Cutting::Finite, 1, 9, Duration::MAX, now);
+        let round = pace.report(0, 0, Held::NOTHING, now).expect("nothing is held");
+        assert!(
+            round.is_last
+                && round.epochs
+                    == [Announced {
+                        epoch: 9,
+                        place: None,
+                        cut: true
+                    }]
+        );
+    }
+
+    #[test]
+    fn draining_ends_at_once() {
+        let now = Instant::now();
+        let pace = Pace::new(Cutting::Finite, 1, 1, Duration::MAX, now);
+        pace.drain();
+        let round = pace
+            .report(0, 0, held(&[1, 2], None, true), now)
+            .expect("a last round");
+        assert!(round.is_last && round.epochs.iter().all(|epoch| epoch.place.is_none()));
+    }
+
+    fn live(workers: usize, now: Instant) -> Pace {
+        let interval = Duration::from_millis(10);
+        Pace::new(
+            Cutting::Live { interval },
+            workers,
+            100,
+            Duration::from_secs(5),
+            now,
+        )
+    }
+
+    #[test]
+    fn live_epochs_follow_the_clock_and_the_peers() {
+        let now = Instant::now();
+        let pace = live(2, now);
+        assert_eq!(pace.advance(0, true, now), None, "its time is not over");
+        let later = now + Duration::from_millis(35);
+        assert_eq!(pace.advance(0, true, later).map(|advance| advance.to), Some(103));
+        // The peer's clock is behind; it has heard of 103.
+        assert_eq!(pace.advance(1, false, now).map(|advance| advance.to), Some(103));
+        assert_eq!(
+            pace.advance(1, false, later),
+            None,
+            "there is nothing to close an epoch for"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_is_cut_in_an_epoch_still_open_everywhere() {
+        let now = Instant::now();
+        let pace = live(2, now);
+        let early = now + Duration::from_millis(10);
+        assert!(pace.advance(0, true, early).is_some());
+        assert!(pace.advance(1, true, early).is_some());
+        let due = now + Duration::from_secs(6);
+        let first = pace.advance(0, true, due).expect("due");
+        let second = pace.advance(1, true, due).expect("due");
+        assert_eq!(first.cut, second.cut);
+        assert!(first.cut.is_some_and(|cut| cut > 101 && cut < first.to));
+        let again = pace
+            .advance(0, true, due + Duration::from_secs(6))
+            .expect("its time is over");
+        assert_eq!(again.cut, None, "the last one is not written");
+        pace.checkpoint_written();
+        let again = pace
+            .advance(1, true, due + Duration::from_secs(12))
+            .expect("its time is over");
+        assert!(again.cut.is_some());
+    }
+
+    #[test]
+    fn a_drained_live_run_ends_everywhere_with_the_same_checkpoint() {
+        let now = Instant::now();
+        let pace = live(3, now);
+        pace.drain();
+        let ends: Vec<Advance> = (0..3)
+            .filter_map(|worker| pace.advance(worker, false, now))
+            .collect();
+        assert_eq!(ends.len(), 3);
+        assert!(
+            ends.iter()
+                .all(|end| end.is_last && end.cut == ends[0].cut && end.cut.is_some())
+        );
+    }
 }

@@ -101,3 +101,109 @@ impl InputClock {
         self.global
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(partition: u32, greatest: Millis) -> PartitionBinding {
+        PartitionBinding {
+            partition,
+            greatest: Some(greatest),
+            ..PartitionBinding::default()
+        }
+    }
+
+    /// Applies the shares of one epoch and gives the global watermark after it.
+    fn epoch(clock: &mut InputClock, shares: &[PartitionBinding]) -> Millis {
+        shares.iter().for_each(|share| clock.apply(share));
+        clock.close_epoch()
+    }
+
+    #[test]
+    fn the_global_watermark_is_the_least_of_the_active_partitions() {
+        let mut clock = InputClock::new(10);
+        assert_eq!(
+            epoch(
+                &mut clock,
+                &[
+                    share(0, 100),
+                    PartitionBinding {
+                        partition: 1,
+                        ..share(1, 0)
+                    }
+                ]
+            ),
+            -10
+        );
+        assert_eq!(epoch(&mut clock, &[share(1, 50)]), 40);
+        assert_eq!(
+            epoch(&mut clock, &[share(1, 500)]),
+            90,
+            "now partition 0 is the least"
+        );
+        assert_eq!(
+            epoch(&mut clock, &[share(1, 300)]),
+            90,
+            "a lower event time moves nothing"
+        );
+    }
+
+    #[test]
+    fn a_partition_without_a_record_holds_it_back_unless_idle() {
+        let mut clock = InputClock::new(0);
+        let silent = PartitionBinding {
+            partition: 1,
+            ..PartitionBinding::default()
+        };
+        assert_eq!(epoch(&mut clock, &[share(0, 100), silent.clone()]), BEFORE_ALL);
+        assert_eq!(
+            epoch(&mut clock, &[PartitionBinding { idle: true, ..silent }]),
+            100
+        );
+    }
+
+    #[test]
+    fn it_never_falls_and_stays_when_all_are_idle() {
+        let mut clock = InputClock::new(0);
+        assert_eq!(epoch(&mut clock, &[share(0, 100)]), 100);
+        let found = PartitionBinding {
+            partition: 1,
+            idle: true,
+            ..PartitionBinding::default()
+        };
+        assert_eq!(epoch(&mut clock, &[found]), 100);
+        let asleep = PartitionBinding {
+            idle: true,
+            ..share(0, 100)
+        };
+        assert_eq!(epoch(&mut clock, &[asleep]), 100, "nobody is active");
+        // Partition 1 wakes behind: its floor is the watermark of the epoch before.
+        let woken = PartitionBinding {
+            floor: Some(100),
+            ..share(1, 7)
+        };
+        assert_eq!(epoch(&mut clock, &[woken]), 100);
+        assert_eq!(clock.partitions[&1].watermark(0), 100);
+    }
+
+    #[test]
+    fn an_ended_partition_is_after_all() {
+        let mut clock = InputClock::new(0);
+        let ended = PartitionBinding {
+            ended: true,
+            ..share(0, 100)
+        };
+        assert_eq!(epoch(&mut clock, &[ended, share(1, 5)]), 5);
+        let ended = PartitionBinding {
+            ended: true,
+            ..share(1, 9)
+        };
+        assert_eq!(epoch(&mut clock, &[ended]), AFTER_ALL);
+        assert_eq!(
+            epoch(&mut clock, &[share(1, 9)]),
+            AFTER_ALL,
+            "what is appended later does not bring it back"
+        );
+    }
+}

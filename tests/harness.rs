@@ -1,8 +1,10 @@
 //! What every case starts from: an empty directory of its own, and the real program run in it.
 
+use serde_json::Value;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// An empty directory that goes when it is dropped; a failing test's stays, and is named.
@@ -11,11 +13,36 @@ pub struct Directory(PathBuf);
 impl Directory {
     /// A new one; no two are the same, in this process or another.
     pub fn new() -> Directory {
+        Directory::below(&std::env::temp_dir())
+    }
+
+    /// A new one, in memory where the system offers that. A killed process leaves what it wrote, synced or not: to a
+    /// case that kills one a disk adds nothing but time.
+    pub fn in_memory() -> Directory {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Directory::below(memory)
+        } else {
+            Directory::new()
+        }
+    }
+
+    fn below(directory: &Path) -> Directory {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("tidegate-test-{}-{number}", std::process::id()));
+        let path = directory.join(format!("tidegate-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a directory for temporary files is there and writable");
         Directory(path)
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where a file of it lies.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// A file's content.
@@ -31,6 +58,36 @@ impl Directory {
         let above = path.parent().expect("a file stands in a directory");
         std::fs::create_dir_all(above).expect("directories can be made");
         std::fs::write(path, content).expect("files can be written");
+    }
+
+    /// Writes more to the end of a file, made when missing.
+    pub fn append(&self, name: &str, content: impl AsRef<[u8]>) {
+        let file = File::options().create(true).append(true).open(self.0.join(name));
+        let written = file.and_then(|mut file| file.write_all(content.as_ref()));
+        written.expect("files can be appended to");
+    }
+
+    /// Starts `tidegate` here and returns at once; its logs go to the file `stderr`, its results to `stdout`.
+    pub fn start(&self, arguments: &[&str]) -> Running<'_> {
+        let file = |name| File::create(self.0.join(name)).expect("files can be made");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let command = command.args(arguments).current_dir(&self.0);
+        let child = command
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .expect("the program starts");
+        Running {
+            directory: self,
+            child,
+        }
+    }
+
+    /// What `tidegate status` says of the job here.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let text = self.tidegate(&["status", "job.toml", "--json"]).succeeded();
+        serde_json::from_str(&text).expect("status is JSON")
     }
 
     /// Runs `tidegate` here, with these arguments and environment variables, to its end.
@@ -69,6 +126,81 @@ impl Directory {
     /// Runs `tidegate` here.
     pub fn tidegate(&self, arguments: &[&str]) -> Outcome {
         self.tidegate_with(arguments, &[])
+    }
+}
+
+/// Looks at a running program before a case gives up: many times what a slow machine needs.
+const LOOKS: usize = 10_000;
+
+/// A `tidegate` that runs; it is killed when this is dropped.
+pub struct Running<'a> {
+    directory: &'a Directory,
+    child: Child,
+}
+
+impl Running<'_> {
+    /// Looks at `status` until it is as wanted; fails when the program ends before, or after very many looks.
+    #[track_caller]
+    pub fn wait_for_status(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) {
+        for _ in 0..LOOKS {
+            if wanted(&self.directory.status()) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                let log = String::from_utf8_lossy(&self.directory.read("stderr")).into_owned();
+                panic!("ended ({status}) before {what}:\n{log}");
+            }
+        }
+        panic!("never {what}; status:\n{:#}", self.directory.status());
+    }
+
+    /// A line of `/proc/<pid>/status`; none once the program has ended.
+    pub fn process(&self, name: &str) -> Option<String> {
+        of_process(self.child.id(), name)
+    }
+
+    /// Ctrl-C, once the program listens for it: it drains and ends.
+    #[track_caller]
+    pub fn interrupt(mut self) -> Outcome {
+        let pid = self.child.id();
+        self.wait_for_status("it listens for Ctrl-C", |_| {
+            let caught = of_process(pid, "SigCgt").expect("a running program");
+            let caught = u64::from_str_radix(&caught, 16).expect("a mask of signals");
+            caught & 0b10 != 0 // bit n - 1 is signal n; SIGINT is 2
+        });
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -INT {pid}")])
+            .status();
+        assert!(sent.expect("a shell").success(), "the signal was sent");
+        self.end()
+    }
+
+    /// Waits until it ends by itself.
+    #[track_caller]
+    pub fn end(mut self) -> Outcome {
+        let status = self.child.wait().expect("a child can be waited for");
+        let text = |name| String::from_utf8_lossy(&self.directory.read(name)).into_owned();
+        Outcome {
+            code: status.code(),
+            stdout: text("stdout"),
+            stderr: text("stderr"),
+        }
+    }
+}
+
+/// A line of `/proc/<pid>/status`.
+fn of_process(pid: u32, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(line.trim().to_owned())
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.wait();
     }
 }
 

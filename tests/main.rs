@@ -3,11 +3,26 @@
 //! A case belongs here when it needs the whole program: its command line, its files, its exit codes. What one
 //! module promises is tested beside that module. A regression is named after its issue.
 
+mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
+mod jobs; // Jobs as files and as what must come out of them.
+mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
+mod process; // A run that is watched, signalled and killed.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 
 mod cases {
     //! One module per thing a person does with the program.
 
+    mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
+    mod checkpoints; // What is written of a state follows what changed.
+    mod commands; // What every command prints, in words and as JSON, and where.
+    mod damage; // Files that are torn, flipped, lost, stale, full or somebody else's: recovered from or refused.
+    mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
+    mod follow_kills; // Files that grow while they are read, with kills in between.
+    mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
+    mod kills; // Killed anywhere and started again, the final files are the same.
+    mod readme; // The commands of the README.
+    mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
+    mod wild; // Seeded small jobs of extremes against the oracle.
 }

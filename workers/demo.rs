@@ -31,7 +31,10 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
         return outcome.print_json();
     }
     let file = file.display();
-    print(&format!("{}\nLook again with:  tidegate status {file}\n", outcome.table()))
+    print(&format!(
+        "{}\nLook again with:  tidegate status {file}\n",
+        outcome.table()
+    ))
 }
 
 /// Removes what an earlier demo left; refuses anything else.
@@ -41,7 +44,10 @@ fn replace_own(out: &Path) -> Result<()> {
         return Ok(());
     }
     if !out.join(MARK).exists() {
-        let message = format!("{}: not empty and not an earlier demo's; name another --out", out.display());
+        let message = format!(
+            "{}: not empty and not an earlier demo's; name another --out",
+            out.display()
+        );
         return Err(Error::new(Kind::Usage, message));
     }
     fs::remove_dir_all(out).map_err(|error| failed(out, &error))

@@ -16,5 +16,9 @@ pub fn graph(arguments: &GraphArguments) -> Result<()> {
         let value = serde_json::to_value(&graph).map_err(|error| Error::internal(error.to_string()))?;
         return print_json(&value);
     }
-    print(&if arguments.dot { graph.dot(&job.name) } else { graph.mermaid() })
+    print(&if arguments.dot {
+        graph.dot(&job.name)
+    } else {
+        graph.mermaid()
+    })
 }

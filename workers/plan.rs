@@ -12,7 +12,11 @@ use tidegate_dataflows::catalogue;
 
 /// The plan of `job` for a finite or a followed run.
 pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
-    let inputs = job.inputs.iter().zip(0..).map(|(input, index)| input_plan(job, input, index));
+    let inputs = job
+        .inputs
+        .iter()
+        .zip(0..)
+        .map(|(input, index)| input_plan(job, input, index));
     let output = |output: &crate::job::Output| OutputPlan {
         name: output.spec.name.to_owned(),
         files: output.files.clone(),
@@ -28,7 +32,9 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         workers: usize::from(workers),
         cutting: match follow {
             false => Cutting::Finite,
-            true => Cutting::Live { interval: Duration::from_millis(job.epoch_interval_ms) },
+            true => Cutting::Live {
+                interval: Duration::from_millis(job.epoch_interval_ms),
+            },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
     })
@@ -45,9 +51,15 @@ fn input_plan(job: &Job, input: &Input, index: u16) -> Result<InputPlan> {
     let named = input.clone();
     let matching = move || {
         let files = named.matching().map_err(|error| {
-            Error::new(Kind::InputGone, format!("{file}: inputs.{}.file: {error}", named.spec.name))
+            Error::new(
+                Kind::InputGone,
+                format!("{file}: inputs.{}.file: {error}", named.spec.name),
+            )
         })?;
-        Ok(files.iter().map(|file| name_in(&named.directory, &file.path)).collect())
+        Ok(files
+            .iter()
+            .map(|file| name_in(&named.directory, &file.path))
+            .collect())
     };
     Ok(InputPlan {
         settings: InputSettings {
@@ -60,7 +72,11 @@ fn input_plan(job: &Job, input: &Input, index: u16) -> Result<InputPlan> {
             max_record_bytes: input.max_record_bytes,
             replay_tick_ms: job.replay_tick_ms,
         },
-        files: input.files.iter().map(|file| name_in(&root, &file.path)).collect(),
+        files: input
+            .files
+            .iter()
+            .map(|file| name_in(&root, &file.path))
+            .collect(),
         root,
         matching: Matching(Arc::new(matching)),
     })

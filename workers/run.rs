@@ -7,6 +7,7 @@ use crate::print::{aligned, print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,30 +24,41 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
     job.append |= arguments.append;
     let outcome = run_job(&job, arguments.workers, arguments.follow)?;
-    if arguments.json { outcome.print_json() } else { print(&outcome.table()) }
+    if arguments.json {
+        outcome.print_json()
+    } else {
+        print(&outcome.table())
+    }
 }
 
 /// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
     let plan = plan::plan(job, workers, follow)?;
+    // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
     let shared = started.shared();
     let ended = Arc::new(AtomicBool::new(false));
-    end_on_signals(Arc::clone(&shared))?;
+    end_on_signals(signals, Arc::clone(&shared))?;
     let progress = show_progress(Arc::clone(&shared), Arc::clone(&ended))?;
     let summary = started.run(plan::build(job));
     ended.store(true, Ordering::Release);
     progress.thread().unpark();
     let _ = progress.join(); // it only prints
     let summary = summary?;
-    let files = job.outputs.iter().map(|output| (output.spec.name.to_owned(), output.files.clone()));
-    Ok(Outcome { job: job.name.clone(), summary, files: files.collect() })
+    let files = job
+        .outputs
+        .iter()
+        .map(|output| (output.spec.name.to_owned(), output.files.clone()));
+    Ok(Outcome {
+        job: job.name.clone(),
+        summary,
+        files: files.collect(),
+    })
 }
 
 /// The first signal drains, the second one aborts.
-fn end_on_signals(shared: Arc<Shared>) -> Result<()> {
-    let failed = |error: std::io::Error| Error::internal(format!("signals cannot be handled: {error}"));
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
+fn end_on_signals(mut signals: Signals, shared: Arc<Shared>) -> Result<()> {
     let wait = move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
@@ -58,14 +70,22 @@ fn end_on_signals(shared: Arc<Shared>) -> Result<()> {
         }
     };
     let thread = thread::Builder::new().name("signals".to_owned()).spawn(wait);
-    thread.map(drop).map_err(failed)
+    thread.map(drop).map_err(|error| no_signals(&error))
+}
+
+fn no_signals(error: &std::io::Error) -> Error {
+    Error::internal(format!("signals cannot be handled: {error}"))
 }
 
 /// A line that is rewritten on a terminal; elsewhere one log line every ten seconds.
 fn show_progress(shared: Arc<Shared>, ended: Arc<AtomicBool>) -> Result<thread::JoinHandle<()>> {
     let show = move || {
         let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = if terminal {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
             bar.set_style(style);
         }
@@ -77,11 +97,19 @@ fn show_progress(shared: Arc<Shared>, ended: Arc<AtomicBool>) -> Result<thread::
             }
             let taken = shared.metrics.messages_in.load(Ordering::Relaxed);
             let committed = shared.metrics.committed.load(Ordering::Relaxed);
-            let out: u64 = shared.metrics.messages_out.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+            let out: u64 = shared
+                .metrics
+                .messages_out
+                .iter()
+                .map(|count| count.load(Ordering::Relaxed))
+                .sum();
             let rate = (taken - before) * 1_000 / PROGRESS.as_millis() as u64;
             before = taken;
             let counts = (HumanCount(taken), HumanCount(rate), HumanCount(out));
-            let line = format!("{} in ({}/s), {} out, epoch {committed} committed", counts.0, counts.1, counts.2);
+            let line = format!(
+                "{} in ({}/s), {} out, epoch {committed} committed",
+                counts.0, counts.1, counts.2
+            );
             bar.set_message(line.clone());
             bar.tick();
             if !terminal && look.is_multiple_of(20) {
@@ -119,21 +147,38 @@ impl Outcome {
         let mut rows = vec![
             row("job", self.job.clone()),
             row("elapsed", format!("{seconds:.1} s, {} workers", summary.workers)),
-            row("messages in", format!("{} ({}/s)", HumanCount(summary.messages_in), HumanCount(rate))),
-            row("epochs committed", format!("{}, up to {}", HumanCount(summary.epochs), summary.committed)),
+            row(
+                "messages in",
+                format!("{} ({}/s)", HumanCount(summary.messages_in), HumanCount(rate)),
+            ),
+            row(
+                "epochs committed",
+                format!("{}, up to {}", HumanCount(summary.epochs), summary.committed),
+            ),
             row("epoch latency p50", millis(summary.latency_us.p50)),
             row("  (taken to    p99", millis(summary.latency_us.p99)),
             row("  committed) p99.9", millis(summary.latency_us.p999)),
             row("state", HumanBytes(summary.state_bytes).to_string()),
         ];
         for (reason, count) in &summary.dead_letters {
-            rows.push(row(&format!("dead letters {reason}"), HumanCount(*count).to_string()));
+            rows.push(row(
+                &format!("dead letters {reason}"),
+                HumanCount(*count).to_string(),
+            ));
         }
         let mut text = aligned(&rows);
-        let mut outputs = vec![vec!["output".to_owned(), "messages".to_owned(), "file".to_owned()]];
+        let mut outputs = vec![vec![
+            "output".to_owned(),
+            "messages".to_owned(),
+            "file".to_owned(),
+        ]];
         for ((name, files), count) in self.files.iter().zip(&summary.messages_out) {
             let paths: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            outputs.push(vec![name.clone(), HumanCount(*count).to_string(), paths.join(" ")]);
+            outputs.push(vec![
+                name.clone(),
+                HumanCount(*count).to_string(),
+                paths.join(" "),
+            ]);
         }
         text.push('\n');
         text.push_str(&aligned(&outputs));

@@ -59,7 +59,9 @@ pub fn status(arguments: &StatusArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
     let status = look(&job)?;
     if arguments.json {
-        return print_json(&serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?);
+        return print_json(
+            &serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?,
+        );
     }
     print(&table(&status))
 }
@@ -81,28 +83,49 @@ fn look(job: &Job) -> Result<Status> {
     let mut folded = 0;
     if began {
         let store = store::open(&job.state.location())?;
-        status.generation = claim::all(store.as_ref())?.last().map_or(0, |(generation, _)| *generation);
+        status.generation = claim::all(store.as_ref())?
+            .last()
+            .map_or(0, |(generation, _)| *generation);
         for (number, manifest) in manifest::all(store.as_ref())? {
             // A damaged one is the next start's to judge; here it is only not shown.
             let Ok(manifest) = manifest else { continue };
             let rows = manifest.shards.iter().flatten().map(|chunk| chunk.rows).sum();
             let (epoch, generation, bytes) = (manifest.epoch, manifest.generation, manifest.bytes());
-            status.checkpoints.push(CheckpointStatus { number, epoch, generation, bytes, rows });
+            status.checkpoints.push(CheckpointStatus {
+                number,
+                epoch,
+                generation,
+                bytes,
+                rows,
+            });
             (positions, folded) = (manifest.positions, epoch);
         }
     }
-    let logs = (0..job.shards as usize).map(|shard| read_log(job, shard)).collect::<Result<Vec<_>>>()?;
-    let mut bindings: Vec<_> = logs.iter().flat_map(Log::bindings).filter(|binding| binding.epoch > folded).collect();
+    let logs = (0..job.shards as usize)
+        .map(|shard| read_log(job, shard))
+        .collect::<Result<Vec<_>>>()?;
+    let mut bindings: Vec<_> = logs
+        .iter()
+        .flat_map(Log::bindings)
+        .filter(|binding| binding.epoch > folded)
+        .collect();
     bindings.sort_by_key(|binding| binding.epoch);
     bindings.dedup_by_key(|binding| binding.epoch);
     bindings.into_iter().for_each(|binding| positions.apply(binding));
     for (shard, log) in logs.iter().enumerate() {
         let last = log.records.last();
         for output in &job.outputs {
-            let name = output.files[shard].file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = output.files[shard]
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned());
             let recorded = last.and_then(|last| {
-                let of_file = |recorded: &&String| Some((*recorded).rsplit('/').next().unwrap_or(recorded)) == name.as_deref();
-                last.lengths.keys().find(of_file).and_then(|recorded| last.lengths.get(recorded))
+                let of_file = |recorded: &&String| {
+                    Some((*recorded).rsplit('/').next().unwrap_or(recorded)) == name.as_deref()
+                };
+                last.lengths
+                    .keys()
+                    .find(of_file)
+                    .and_then(|recorded| last.lengths.get(recorded))
             });
             status.outputs.push(OutputStatus {
                 output: output.spec.name.to_owned(),
@@ -118,14 +141,30 @@ fn look(job: &Job) -> Result<Status> {
 }
 
 fn read_log(job: &Job, shard: usize) -> Result<Log> {
-    let outputs = job.outputs.iter().zip(0..).map(|(output, index)| (index, output.files[shard].clone()));
-    let path = Shard { job: job.name.clone(), shard, outputs: outputs.collect() }.log_path();
+    let outputs = job
+        .outputs
+        .iter()
+        .zip(0..)
+        .map(|(output, index)| (index, output.files[shard].clone()));
+    let path = Shard {
+        job: job.name.clone(),
+        shard,
+        outputs: outputs.collect(),
+    }
+    .log_path();
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Log::default()),
-        read => read.map_err(|error| Error::new(Kind::StateDamaged, format!("{}: {error}", path.display())))?,
+        read => {
+            read.map_err(|error| Error::new(Kind::StateDamaged, format!("{}: {error}", path.display())))?
+        }
     };
     let damaged = |damage: progress::Damage| {
-        let message = format!("{} is damaged at byte {}: {}", path.display(), damage.offset, damage.reason);
+        let message = format!(
+            "{} is damaged at byte {}: {}",
+            path.display(),
+            damage.offset,
+            damage.reason
+        );
         Error::new(Kind::StateDamaged, message)
     };
     progress::read(&bytes).map_err(damaged)
@@ -135,7 +174,11 @@ fn partitions(job: &Job, positions: &Positions) -> Vec<PartitionStatus> {
     let mut partitions = Vec::new();
     for (index, input) in job.inputs.iter().enumerate() {
         for (partition, position) in &positions.partitions[index] {
-            let clock = positions.clocks[index].partitions.get(partition).cloned().unwrap_or_default();
+            let clock = positions.clocks[index]
+                .partitions
+                .get(partition)
+                .cloned()
+                .unwrap_or_default();
             let watermark = clock.watermark(input.max_out_of_orderness_ms);
             partitions.push(PartitionStatus {
                 input: input.spec.name.to_owned(),
@@ -153,27 +196,65 @@ fn partitions(job: &Job, positions: &Positions) -> Vec<PartitionStatus> {
 
 fn table(status: &Status) -> String {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    let mut outputs = vec![words(&["output", "shard", "committed epoch", "committed bytes", "file"])];
+    let mut outputs = vec![words(&[
+        "output",
+        "shard",
+        "committed epoch",
+        "committed bytes",
+        "file",
+    ])];
     outputs.extend(status.outputs.iter().map(|output| {
         let (shard, epoch) = (output.shard.to_string(), output.committed_epoch.to_string());
-        vec![output.output.clone(), shard, epoch, output.committed_bytes.to_string(), output.file.clone()]
+        vec![
+            output.output.clone(),
+            shard,
+            epoch,
+            output.committed_bytes.to_string(),
+            output.file.clone(),
+        ]
     }));
-    let mut inputs = vec![words(&["input", "partition", "committed offset", "watermark", "", "file"])];
+    let mut inputs = vec![words(&[
+        "input",
+        "partition",
+        "committed offset",
+        "watermark",
+        "",
+        "file",
+    ])];
     inputs.extend(status.inputs.iter().map(|input| {
         let watermark = match input.watermark {
             None => "-".to_owned(),
             Some(AFTER_ALL) => "end".to_owned(),
             Some(watermark) => watermark.to_string(),
         };
-        let state = if input.ended { "ended" } else if input.idle { "idle" } else { "" };
+        let state = if input.ended {
+            "ended"
+        } else if input.idle {
+            "idle"
+        } else {
+            ""
+        };
         let (partition, offset) = (input.partition.to_string(), input.committed_offset.to_string());
-        vec![input.input.clone(), partition, offset, watermark, state.to_owned(), input.file.clone()]
+        vec![
+            input.input.clone(),
+            partition,
+            offset,
+            watermark,
+            state.to_owned(),
+            input.file.clone(),
+        ]
     }));
     let mut checkpoints = vec![words(&["checkpoint", "epoch", "generation", "size", "rows"])];
     checkpoints.extend(status.checkpoints.iter().map(|checkpoint| {
         let (number, epoch) = (checkpoint.number.to_string(), checkpoint.epoch.to_string());
         let size = HumanBytes(checkpoint.bytes).to_string();
-        vec![number, epoch, checkpoint.generation.to_string(), size, checkpoint.rows.to_string()]
+        vec![
+            number,
+            epoch,
+            checkpoint.generation.to_string(),
+            size,
+            checkpoint.rows.to_string(),
+        ]
     }));
     let tables = [aligned(&outputs), aligned(&inputs), aligned(&checkpoints)].join("\n");
     format!("job {}, generation {}\n\n{tables}", status.job, status.generation)

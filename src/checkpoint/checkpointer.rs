@@ -1,14 +1,15 @@
 //! The checkpointer: a thread that writes a checkpoint once everything up to its epoch is committed.
 //!
 //! ```text
-//!  workers ── changed rows of the cut at C ──┐
-//!  sealed bindings, ascending ───────────────┼─► all workers? bound up to C? all shards committed C? ─► Series::write
-//!  committers ── "an epoch was committed" ───┘                                                          └─ told to sinks
+//!  workers: changed rows of the cut at C ─┐
+//!  bindings, ascending ───────────────────┼─► all workers? bound and committed up to C? ─► Series::write
+//!  committers: "an epoch was committed" ──┘                                                └─► Marks::oldest
 //! ```
 //!
-//! It only ever follows: a cut that is not yet committed when the job ends is dropped. Assumes that every binding up to
-//! C is sent before an output shard may commit C (replayed ones too), and that a worker sends each cut once, after all
-//! of the cut's rows. Cuts are written in the order of their epochs.
+//! It only ever follows: a cut that is not yet committed when the job ends is dropped. Assumes that every
+//! binding up to C, C's own included even if it is empty, is sent before an output shard may commit C (replayed
+//! ones too), and that a worker sends each cut once, with all of its rows. Cuts are written in the order of
+//! their epochs.
 //!
 //! A failed write ends the thread with its error, which is told like success. Nothing is retried blindly.
 
@@ -54,6 +55,16 @@ pub struct Written {
     pub bytes: u64,
 }
 
+/// What the committer of an output shard and the checkpointer tell each other. Neither ever waits for the
+/// other.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// The greatest committed epoch; raised by the committer.
+    pub committed: AtomicU64,
+    /// Bindings up to this epoch are needed no more; raised by the checkpointer.
+    pub oldest: AtomicU64,
+}
+
 /// Told of every checkpoint, and of the error that ends the thread. Called on the checkpointer's thread.
 pub type Told = Box<dyn FnMut(Result<Written, &Error>) + Send>;
 
@@ -63,17 +74,17 @@ pub struct Checkpointer {
     thread: JoinHandle<Result<()>>,
 }
 
-/// Starts the thread. `positions` is where the inputs stood at the restored checkpoint; `committed` are the greatest
-/// committed epochs of the output shards, of which [`Event::Committed`] tells that one has risen.
+/// Starts the thread. `positions` is where the inputs stood at the restored checkpoint; `shards` are the
+/// marks of the output shards, of which [`Event::Committed`] tells that one has risen.
 pub fn spawn(
     series: Series,
     workers: usize,
     positions: Positions,
-    committed: Vec<Arc<AtomicU64>>,
+    shards: Vec<Arc<Marks>>,
     mut told: Told,
 ) -> Result<Checkpointer> {
     let (events, received) = channel();
-    let mut pending = Pending::new(workers, positions, committed);
+    let mut pending = Pending::new(workers, positions, shards);
     let run = move || {
         let result = run(series, &mut pending, &received, &mut told);
         if let Err(error) = &result {
@@ -90,12 +101,14 @@ pub fn spawn(
 }
 
 impl Checkpointer {
-    /// Where workers and committers send events. The queue has no bound: cut again only when the last was written.
+    /// Where workers and committers send events. The queue has no bound: cut again only when the last was
+    /// written.
     pub fn events(&self) -> Sender<Event> {
         self.events.clone()
     }
 
-    /// Waits, once all other senders are gone, until every committed cut is written; gives the error that ended it.
+    /// Waits, once all other senders are gone, until every committed cut is written; gives the error that
+    /// ended it.
     pub fn finish(self) -> Result<()> {
         drop(self.events);
         self.thread
@@ -110,6 +123,9 @@ fn run(mut series: Series, pending: &mut Pending, events: &Receiver<Event>, told
         while let Some((epoch, rows)) = pending.due() {
             series.write(epoch, pending.greatest, rows, pending.positions.clone())?;
             series.collect()?;
+            for marks in &pending.shards {
+                marks.oldest.fetch_max(series.oldest(), Ordering::AcqRel);
+            }
             told(Ok(Written {
                 epoch,
                 oldest: series.oldest(),
@@ -131,7 +147,7 @@ struct Pending {
     /// Greatest epoch bound.
     greatest: Epoch,
     cuts: BTreeMap<Epoch, Cut>,
-    committed: Vec<Arc<AtomicU64>>,
+    shards: Vec<Arc<Marks>>,
 }
 
 /// A cut, as far as it has been reported.
@@ -142,14 +158,14 @@ struct Cut {
 }
 
 impl Pending {
-    fn new(workers: usize, positions: Positions, committed: Vec<Arc<AtomicU64>>) -> Self {
+    fn new(workers: usize, positions: Positions, shards: Vec<Arc<Marks>>) -> Self {
         Pending {
             workers,
             positions,
             bindings: VecDeque::new(),
             greatest: 0,
             cuts: BTreeMap::new(),
-            committed,
+            shards,
         }
     }
 
@@ -182,9 +198,9 @@ impl Pending {
         let (epoch, cut) = self.cuts.first_key_value()?;
         let epoch = *epoch;
         let committed = self
-            .committed
+            .shards
             .iter()
-            .all(|shard| shard.load(Ordering::Acquire) >= epoch);
+            .all(|marks| marks.committed.load(Ordering::Acquire) >= epoch);
         if cut.workers.len() < self.workers || self.greatest < epoch || !committed {
             return None;
         }
@@ -202,6 +218,13 @@ mod tests {
     use super::super::claim::Claim;
     use super::super::{manifest, store};
     use super::*;
+
+    fn committed(epoch: Epoch) -> Arc<Marks> {
+        Arc::new(Marks {
+            committed: epoch.into(),
+            ..Marks::default()
+        })
+    }
 
     fn bound(epoch: Epoch) -> Event {
         let partitions = vec![PartitionBinding {
@@ -229,18 +252,18 @@ mod tests {
     /// Nothing but all three conditions together makes a cut due, in whatever order they come.
     #[test]
     fn cut_is_due_when_all_have_reported_and_committed() {
-        let committed = [Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0))];
-        let mut pending = Pending::new(2, Positions::new([0]), committed.to_vec());
+        let shards = [committed(0), committed(0)];
+        let mut pending = Pending::new(2, Positions::new([0]), shards.to_vec());
         for event in [bound(3), bound(5), changed(0, 5)] {
             pending.take(event);
         }
-        committed[0].store(7, Ordering::Release);
-        committed[1].store(5, Ordering::Release);
+        shards[0].committed.store(7, Ordering::Release);
+        shards[1].committed.store(5, Ordering::Release);
         assert!(pending.due().is_none(), "one worker is missing");
         pending.take(changed(1, 5));
-        committed[1].store(4, Ordering::Release);
+        shards[1].committed.store(4, Ordering::Release);
         assert!(pending.due().is_none(), "one output shard is missing");
-        committed[1].store(5, Ordering::Release);
+        shards[1].committed.store(5, Ordering::Release);
         pending.take(bound(8));
         let (epoch, rows) = pending.due().unwrap();
         assert_eq!((epoch, rows.len()), (5, 2));
@@ -262,13 +285,12 @@ mod tests {
             1,
         )
         .unwrap();
-        let committed = Arc::new(AtomicU64::new(4));
         let (told, heard) = channel();
         let checkpointer = spawn(
             series,
             1,
             Positions::new([0]),
-            vec![committed],
+            vec![committed(4)],
             Box::new(move |written| told.send(written.map_err(Clone::clone)).unwrap()),
         )
         .unwrap();
@@ -296,8 +318,7 @@ mod tests {
         let series = Series::new(store, &Claim::new(1, 5, vec![]), vec![], vec![], 1).unwrap();
         let (told, heard) = channel();
         let told: Told = Box::new(move |written| told.send(written.map_err(Clone::clone)).unwrap());
-        let committed = vec![Arc::new(AtomicU64::new(9))];
-        let checkpointer = spawn(series, 1, Positions::new([0]), committed, told).unwrap();
+        let checkpointer = spawn(series, 1, Positions::new([0]), vec![committed(9)], told).unwrap();
         let events = checkpointer.events();
         events.send(bound(9)).unwrap();
         events.send(changed(0, 9)).unwrap();

@@ -1,17 +1,20 @@
 //! Chunks: rows of one state shard, written once.
 //!
 //! ```text
-//!  shard 3, oldest to newest     sizes        a checkpoint brings 30 changed bytes
-//!   base ─ chunk ─ chunk         800  90  40     30 takes in 40 (40 < 2 x 30), then 90 (< 2 x 70): one new chunk of 160,
-//!                                                not the base (800 >= 2 x 160)
+//!  one shard, oldest to newest: sizes 800  90  40; a checkpoint brings 30 changed bytes
+//!
+//!   800 ─ 90 ─ 40 ─ (30)     takes in 40 (less than 2 x 30), then 90 (less than 2 x 70), not 800
+//!   800 ─ 160                one new chunk is written
 //! ```
 //!
-//! The later of two rows of a key wins, in a chunk and between chunks. A row without a value removes; such rows are
-//! kept as long as an older chunk might still hold the key, and dropped when the oldest chunk takes part in a merge.
+//! The later of two rows of a key wins, in a chunk and between chunks. A row without a value removes; such
+//! rows are kept as long as an older chunk might still hold the key, and dropped when the oldest chunk takes
+//! part in a merge.
 //!
-//! **What is written follows what changed.** [`absorbed`] leaves every chunk at least [`GROWTH`] times as large as all
-//! newer ones together, so a shard has a logarithm of its size of chunks, and a byte is written again only when its
-//! chunk has grown by a half. Placement is `hash % STATE_SHARDS`, independent of the number of workers.
+//! **What is written follows what changed.** [`absorbed`] leaves every chunk at least [`GROWTH`] times as
+//! large as all newer ones together, so a shard has a logarithm of its size of chunks, and a byte is written
+//! again only when its chunk has grown by a half. Placement is `hash % STATE_SHARDS`, independent of the
+//! number of workers.
 
 use super::frame::{frame, unframe};
 use super::row::StateRow;
@@ -29,7 +32,8 @@ pub fn shard(hash: u64) -> usize {
     (hash % shards) as usize
 }
 
-/// How many of the newest chunks a new one of this size takes in, given the sizes of all, oldest first, in bytes.
+/// How many of the newest chunks a new one of this size takes in, given the sizes of all, oldest first, in
+/// bytes.
 pub fn absorbed(sizes: &[u64], new: u64) -> usize {
     let mut total = new;
     let mut count = 0;
@@ -43,10 +47,11 @@ pub fn absorbed(sizes: &[u64], new: u64) -> usize {
     count
 }
 
-/// Rows, oldest first, as a chunk holds them: ordered by (operator, key), the last of each key only. `oldest` says that
-/// nothing older exists, so that there is nothing left to remove.
+/// Rows, oldest first, as a chunk holds them: ordered by (operator, key), the last of each key only. `oldest`
+/// says that nothing older exists, so that there is nothing left to remove.
 pub fn merged(mut rows: Vec<StateRow>, oldest: bool) -> Vec<StateRow> {
-    // Stable, so that the newest of a key is the last of its run; merging sorted runs is what this sort is best at.
+    // Stable, so that the newest of a key is the last of its run; merging sorted runs is what this sort is
+    // best at.
     rows.sort_by(|one, other| (one.operator, &one.key).cmp(&(other.operator, &other.key)));
     rows.dedup_by(|later, earlier| {
         let same = (later.operator, &later.key) == (earlier.operator, &earlier.key);
@@ -150,7 +155,8 @@ mod tests {
         }
     }
 
-    /// Ten thousand small checkpoints on a base a thousand times as large: what is written stays near what changed.
+    /// Ten thousand small checkpoints on a base a thousand times as large: what is written stays near what
+    /// changed.
     #[test]
     fn what_is_written_follows_what_changed() {
         let (base, small, checkpoints) = (1_000_000_u64, 1_000_u64, 10_000_u64);
@@ -164,7 +170,8 @@ mod tests {
             assert!(sizes.len() <= 16, "few chunks: {sizes:?}");
         }
         let changed = checkpoints * small;
-        // A byte is written again when its chunk has grown by a half: log1.5 of (base + changed) / small, about 23.
+        // A byte is written again when its chunk has grown by a half: log1.5 of (base + changed) / small,
+        // about 23.
         assert!(written < 23 * changed, "written {written}, changed {changed}");
         assert!(written > changed, "and merging is not free");
     }

@@ -1,9 +1,9 @@
 //! Claims: one per start, numbered. The greatest is the generation that may write.
 //!
-//! A start puts `claims/{greatest + 1}` if absent; two starts cannot both win the number, and the loser stops. The nonce
-//! makes the bytes of a claim its process's own (so an unknown outcome is settled by reading back) and ties progress
-//! records to this history: a copied-back state directory that was used since has other nonces under the same numbers.
-//! Claims are never deleted: an output may hold the mark of any of them.
+//! A start puts `claims/{greatest + 1}` if absent; two starts cannot both win the number, and the loser
+//! stops. The nonce makes the bytes of a claim its process's own (so an unknown outcome is settled by reading
+//! back) and ties progress records to this history: a copied-back state directory that was used since has
+//! other nonces under the same numbers. Claims are never deleted: an output may hold the mark of any of them.
 
 use super::frame::{frame, unframe};
 use super::store::{self, Published, Store};
@@ -93,8 +93,8 @@ fn decode(bytes: &[u8]) -> Result<Claim, String> {
     serde_json::from_slice(unframe(KIND, bytes)?).map_err(|error| error.to_string())
 }
 
-/// `2026-01-31T12:00:00Z` of seconds since the Unix epoch (proleptic Gregorian; years begin in March, so that the leap
-/// day is the last of its year).
+/// `2026-01-31T12:00:00Z` of seconds since the Unix epoch (proleptic Gregorian; years begin in March, so that
+/// the leap day is the last of its year).
 fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,104 +1,105 @@
 //! The cases of [`decide`], text in, text out.
 //!
-//! A case is one line, `facts => decision`. The facts, in any order:
-//! `claim 3` (nonce 30 + 3, own plan), `claim 3x` (another nonce), `claim 3?` (damaged), `claim 3p` (another plan),
-//! `claim 3s` (two shards) · `begun` · `append` · `log g3 (10,60]` (last record of the next shard: generation 3, bindings
-//! above 10, committed 60), `log p g3 (0,9]` (of another plan), `no log`, `bad log` · `file R/F` (output of the shard
-//! before it: recorded length R or `-`, found length F) · `checkpoint 4@40` (number 4, epoch 40), `checkpoint 4@40<70`
-//! (70 was the greatest epoch bound).
+//! A case is one line, `facts => decision`. The facts, in any order: `claim 3` (nonce 30 + 3, own plan),
+//! `claim 3x` (another nonce), `claim 3?` (damaged), `claim 3p` (another plan), `claim 3s` (two shards) ·
+//! `begun` · `append` · `log g3 (10,60]` (last record of the next shard: generation 3, bindings above 10,
+//! committed 60), `log p g3 (0,9]` (of another plan), `no log`, `bad log` · `file R/F` (output of the shard
+//! before it: recorded length R or `-`, found length F) · `checkpoint 4@40` (number 4, epoch 40), `checkpoint
+//! 4@40<70` (70 was the greatest epoch bound).
 
 use super::*;
+use crate::error::{Error, Kind};
 
 const CASES: &str = "
 The first start, and a first start that died early.
 
-no log                                                          => Fresh
-no log, file -/0                                                => Fresh
-claim 1, no log                                                 => Fresh
-claim 1, log g1 (0,0], file 0/0                                 => Fresh
-claim 1, log g1 (0,0], file 7/7                                 => Fresh
-claim 1, log p g1 (0,0]                                         => Fresh
-claim 1, log g1 (0,0], no log                                   => Fresh
-claim 1p, no log                                                => Fresh
+no log                                             => Fresh
+no log, file -/0                                   => Fresh
+claim 1, no log                                    => Fresh
+claim 1, log g1 (0,0], file 0/0                    => Fresh
+claim 1, log g1 (0,0], file 7/7                    => Fresh
+claim 1, log p g1 (0,0]                            => Fresh
+claim 1, log g1 (0,0], no log                      => Fresh
+claim 1p, no log                                   => Fresh
 
 A user's own file is never touched unasked; until the first commit all that is in it is the user's.
 
-no log, file -/5                                                => OutputNotEmpty
-append, no log, file -/5                                        => Fresh
-claim 1, log g1 (0,0], no log, file -/5                         => OutputNotEmpty
-claim 1, log g1 (0,0], file 7/9                                 => OutputNotEmpty
-append, claim 1, log g1 (0,0], file 7/9                         => Fresh
-claim 1, log g1 (0,0], file 7/3                                 => Fresh
+no log, file -/5                                   => OutputNotEmpty
+append, no log, file -/5                           => Fresh
+claim 1, log g1 (0,0], no log, file -/5            => OutputNotEmpty
+claim 1, log g1 (0,0], file 7/9                    => OutputNotEmpty
+append, claim 1, log g1 (0,0], file 7/9            => Fresh
+claim 1, log g1 (0,0], file 7/3                    => Fresh
 
 Going on.
 
-claim 1, begun, log g1 (0,0]                                    => start, replay 0..0, base 1
-claim 1, begun, log g1 (0,60]                                   => start, replay 0..60, base 61
-claim 1, claim 2, begun, log g1 (0,60]                          => start, replay 0..60, base 61
-claim 1, begun, log g1 (0,60], checkpoint 1@40                  => checkpoint 1, replay 40..60, base 61
-claim 1, begun, log g1 (0,60], checkpoint 1@60                  => checkpoint 1, replay 60..60, base 61
+claim 1, begun, log g1 (0,0]                       => start, replay 0..0, base 1
+claim 1, begun, log g1 (0,60]                      => start, replay 0..60, base 61
+claim 1, claim 2, begun, log g1 (0,60]             => start, replay 0..60, base 61
+claim 1, begun, log g1 (0,60], checkpoint 1@40     => checkpoint 1, replay 40..60, base 61
+claim 1, begun, log g1 (0,60], checkpoint 1@60     => checkpoint 1, replay 60..60, base 61
 claim 1, begun, log g1 (20,60], checkpoint 1@20, checkpoint 2@40 => checkpoint 2, replay 40..60, base 61
-claim 1, begun, log g1 (20,60], checkpoint 1@20                 => checkpoint 1, replay 20..60, base 61
-claim 1, begun, log g1 (0,60], checkpoint 1@40<75               => checkpoint 1, replay 40..60, base 76
-claim 1, begun, log g1 (0,60], file 9/9                         => start, replay 0..60, base 61
-claim 1, begun, log g1 (0,60], file 9/12                        => start, replay 0..60, base 61
-claim 1?, begun, log g1 (0,60]                                  => start, replay 0..60, base 61
+claim 1, begun, log g1 (20,60], checkpoint 1@20    => checkpoint 1, replay 20..60, base 61
+claim 1, begun, log g1 (0,60], checkpoint 1@40<75  => checkpoint 1, replay 40..60, base 76
+claim 1, begun, log g1 (0,60], file 9/9            => start, replay 0..60, base 61
+claim 1, begun, log g1 (0,60], file 9/12           => start, replay 0..60, base 61
+claim 1?, begun, log g1 (0,60]                     => start, replay 0..60, base 61
 
 Several shards: replay to the greatest commit, with the bindings of all of them together.
 
-claim 1s, begun, log g1 (0,55], log g1 (0,60]                   => start, replay 0..60, base 61
-claim 1s, begun, log g1 (0,55], log g1 (50,60]                  => start, replay 0..60, base 61
+claim 1s, begun, log g1 (0,55], log g1 (0,60]      => start, replay 0..60, base 61
+claim 1s, begun, log g1 (0,55], log g1 (50,60]     => start, replay 0..60, base 61
 claim 1s, begun, log g1 (20,55], log g1 (50,60], checkpoint 3@20 => checkpoint 3, replay 20..60, base 61
-claim 1s, begun, log g1 (0,40], log g1 (50,60]                  => BindingMissing
-claim 1s, begun, log g1 (0,40], log g1 (0,60], checkpoint 3@50  => ProgressBehind
-claim 1s, claim 2s, begun, log g1 (0,40], log g2 (0,60]         => start, replay 0..60, base 61
+claim 1s, begun, log g1 (0,40], log g1 (50,60]     => BindingMissing
+claim 1s, begun, log g1 (0,40], log g1 (0,60], checkpoint 3@50 => ProgressBehind
+claim 1s, claim 2s, begun, log g1 (0,40], log g2 (0,60] => start, replay 0..60, base 61
 
 Another job.
 
-claim 1, begun, log p g1 (0,60]                                 => PlanChanged
-claim 1, begun, log p g1 (0,0]                                  => PlanChanged
-claim 1p, begun, no log                                         => PlanChanged
-claim 1, claim 2p, begun, log g1 (0,60]                         => PlanChanged
-claim 1s, begun, log g1 (0,60]                                  => ShardsChanged
+claim 1, begun, log p g1 (0,60]                    => PlanChanged
+claim 1, begun, log p g1 (0,0]                     => PlanChanged
+claim 1p, begun, no log                            => PlanChanged
+claim 1, claim 2p, begun, log g1 (0,60]            => PlanChanged
+claim 1s, begun, log g1 (0,60]                     => ShardsChanged
 
 Progress gone, damaged, or of an older copy.
 
-claim 1, begun, no log                                          => ProgressMissing
-claim 1, begun, no log, file -/5                                => ProgressMissing
-claim 1s, begun, log g1 (0,60], no log                          => ProgressMissing
-claim 1, no log, checkpoint 1@40                                => ProgressMissing
-claim 1, begun, bad log                                         => ProgressDamaged
-bad log                                                         => ProgressDamaged
-claim 1, claim 2, begun, log g1 (0,60], checkpoint 1@61         => ProgressBehind
-claim 1, begun, log g1 (0,0], checkpoint 1@20                   => ProgressBehind
+claim 1, begun, no log                             => ProgressMissing
+claim 1, begun, no log, file -/5                   => ProgressMissing
+claim 1s, begun, log g1 (0,60], no log             => ProgressMissing
+claim 1, no log, checkpoint 1@40                   => ProgressMissing
+claim 1, begun, bad log                            => ProgressDamaged
+bad log                                            => ProgressDamaged
+claim 1, claim 2, begun, log g1 (0,60], checkpoint 1@61 => ProgressBehind
+claim 1, begun, log g1 (0,0], checkpoint 1@20      => ProgressBehind
 claim 1, begun, log g1 (0,60], checkpoint 1@20, checkpoint 2@90 => ProgressBehind
 
 Outputs that lost committed content, or are not the recorded ones.
 
-claim 1, begun, log g1 (0,60], file 9/8                         => OutputShorter
-claim 1, begun, log g1 (0,60], file -/8                         => OutputUnknown
-claim 1, begun, log g1 (0,0], file 7/3                          => OutputShorter
+claim 1, begun, log g1 (0,60], file 9/8            => OutputShorter
+claim 1, begun, log g1 (0,60], file -/8            => OutputUnknown
+claim 1, begun, log g1 (0,0], file 7/3             => OutputShorter
 
 State directory empty or another one: only all bindings from the start can replace it.
 
-log g4 (0,60]                                                   => start, replay 0..60, base 61, despite StateLost
-claim 1, log g4 (0,60]                                          => start, replay 0..60, base 61, despite StateLost
-log g4 (20,60]                                                  => NotRecoverable
-log g4 (0,60], no log                                           => ProgressMissing
+log g4 (0,60]                                      => start, replay 0..60, base 61, despite StateLost
+claim 1, log g4 (0,60]                             => start, replay 0..60, base 61, despite StateLost
+log g4 (20,60]                                     => NotRecoverable
+log g4 (0,60], no log                              => ProgressMissing
 
 A stale state directory copied back: it does not know the generation of the outputs.
 
-claim 1, begun, log g4 (0,60]                                   => start, replay 0..60, base 61, despite StateStale
-claim 1, begun, log g4 (20,60], checkpoint 1@40                 => checkpoint 1, replay 40..60, base 61, despite StateStale
-claim 1, begun, log g4 (50,60], checkpoint 1@40                 => NotRecoverable
-claim 1, claim 5, begun, log g4 (50,60], checkpoint 1@40        => NotRecoverable
-claim 4x, begun, log g4 (0,60]                                  => OtherHistory
+claim 1, begun, log g4 (0,60]                      => start, replay 0..60, base 61, despite StateStale
+claim 1, begun, log g4 (20,60], checkpoint 1@40    => checkpoint 1, replay 40..60, base 61, despite StateStale
+claim 1, begun, log g4 (50,60], checkpoint 1@40    => NotRecoverable
+claim 1, claim 5, begun, log g4 (50,60], checkpoint 1@40 => NotRecoverable
+claim 4x, begun, log g4 (0,60]                     => OtherHistory
 
 A binding missing between checkpoint and commit.
 
-claim 1, begun, log g1 (20,60]                                  => BindingMissing
-claim 1, begun, log g1 (41,60], checkpoint 1@40                 => BindingMissing
-claim 1, begun, log g1 (40,60], checkpoint 1@40                 => checkpoint 1, replay 40..60, base 61
+claim 1, begun, log g1 (20,60]                     => BindingMissing
+claim 1, begun, log g1 (41,60], checkpoint 1@40    => BindingMissing
+claim 1, begun, log g1 (40,60], checkpoint 1@40    => checkpoint 1, replay 40..60, base 61
 ";
 
 const PLAN: u64 = 5;

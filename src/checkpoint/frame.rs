@@ -1,7 +1,8 @@
 //! The frame around every object of the state store: one line of text, then the body.
 //!
-//! `tidegate-manifest-1 8d2f0c51 1734\n`: what it is and in which version of its layout, CRC-32 of the body, length of
-//! the body in bytes. Reading writes the line again and compares, so that no bit of an object is without effect.
+//! `tidegate-manifest-1 8d2f0c51 1734\n`: what it is and in which version of its layout, CRC-32 of the body,
+//! length of the body in bytes. Reading writes the line again and compares, so that no bit of an object is
+//! without effect.
 
 /// Wraps a body. The kind carries the version of the body's layout: `manifest-1`.
 pub(super) fn frame(kind: &str, body: &[u8]) -> Vec<u8> {

@@ -1,11 +1,11 @@
 //! Locks: no two processes write one state directory or one output.
 //!
-//! Files know no fence, so every process that writes holds `flock` on the state directory's `lock` file and on the
-//! progress log of each of its file shards for as long as it lives. The system frees the lock when the process dies,
-//! however it dies; descriptors are close-on-exec, so no child keeps it alive.
+//! Files know no fence, so every process that writes holds `flock` on the state directory's `lock` file and
+//! on the progress log of each of its file shards for as long as it lives. The system frees the lock when the
+//! process dies, however it dies; descriptors are close-on-exec, so no child keeps it alive.
 //!
-//! A log may be replaced by rename while somebody waits for it. Whoever gets the lock therefore checks that the path
-//! still leads to the file it locked, and starts over if it does not.
+//! A log may be replaced by rename while somebody waits for it. Whoever gets the lock therefore checks that
+//! the path still leads to the file it locked, and starts over if it does not.
 
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{FlockOperation, flock};
@@ -18,7 +18,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// The orphans of a killed cluster leave within two seconds; `flock` has no timeout, so it is asked this often ...
+/// The orphans of a killed cluster leave within two seconds; `flock` has no timeout, so it is asked this
+/// often ...
 const ATTEMPTS: u32 = 100;
 
 /// ... with this much between.
@@ -29,16 +30,34 @@ pub fn lock(path: &Path) -> Result<File> {
     lock_within(path, ATTEMPTS)
 }
 
-/// Locks a state directory on a local disk, creating it if need be, and leaves the own process id in its `lock` file.
+/// Locks a state directory on a local disk, creating it if need be, leaves the own process id in its `lock`
+/// file, and removes what a process killed in the middle of a put left there.
 pub fn lock_state(directory: &Path) -> Result<File> {
     std::fs::create_dir_all(directory).map_err(|error| write_failed(directory, &error))?;
     let path = directory.join("lock");
     let mut file = lock(&path)?;
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    let pid = std::process::id().to_string();
+    let written = file.set_len(0).and_then(|()| file.write_all(pid.as_bytes()));
     written.map_err(|error| write_failed(&path, &error))?;
+    for folder in ["claims", "manifests", "chunks"] {
+        sweep(&directory.join(folder))?;
+    }
     Ok(file)
+}
+
+/// Removes staged objects: the store writes `name#1` and links it to `name` once it is whole.
+fn sweep(folder: &Path) -> Result<()> {
+    // A folder that does not exist yet holds nothing; one that cannot be read is found out by the store.
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().contains('#'))
+    {
+        std::fs::remove_file(entry.path()).map_err(|error| write_failed(&entry.path(), &error))?;
+    }
+    Ok(())
 }
 
 /// The error of a durable write that failed. After it nothing more is written.
@@ -96,8 +115,8 @@ fn holder(file: &mut File) -> String {
     }
 }
 
-/// A write past `RLIMIT_FSIZE` raises SIGXFSZ, which kills by default. With a handler, whatever it does, the write
-/// returns EFBIG instead, and is reported with its file like a full disk.
+/// A write past `RLIMIT_FSIZE` raises SIGXFSZ, which kills by default. With a handler, whatever it does, the
+/// write returns EFBIG instead, and is reported with its file like a full disk.
 static FILE_SIZE_SIGNAL: LazyLock<Result<()>> = LazyLock::new(|| {
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::new(AtomicBool::new(false)))
         .map(|_| ())
@@ -143,6 +162,21 @@ mod tests {
         );
         drop(new);
         lock_within(&path, 1).unwrap();
+    }
+
+    #[test]
+    fn half_written_objects_are_swept() {
+        let scratch = Scratch::new();
+        let chunks = scratch.path().join("chunks");
+        std::fs::create_dir(&chunks).unwrap();
+        std::fs::write(chunks.join("03-1-7#1"), "half").unwrap();
+        std::fs::write(chunks.join("03-1-7"), "whole").unwrap();
+        let _held = lock_state(scratch.path()).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&chunks)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["03-1-7"]);
     }
 
     #[test]

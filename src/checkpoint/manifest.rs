@@ -1,8 +1,8 @@
 //! Manifests: the numbered log of checkpoints. A checkpoint exists when its manifest does.
 //!
-//! A manifest names, per state shard, the chunks that together hold the shard's rows at epoch C, oldest first, with the
-//! checksum of each, so that a chunk can be neither missing, damaged nor exchanged unnoticed. Manifests are put if
-//! absent; losing a number means that another instance runs.
+//! A manifest names, per state shard, the chunks that together hold the shard's rows at epoch C, oldest
+//! first, with the checksum of each, so that a chunk can be neither missing, damaged nor exchanged unnoticed.
+//! Manifests are put if absent; losing a number means that another instance runs.
 
 use super::binding::Positions;
 use super::frame::{frame, unframe};

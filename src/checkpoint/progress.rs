@@ -1,17 +1,18 @@
 //! Progress records: the commit log of one file shard, one record per line.
 //!
 //! ```text
-//!  5f1c09ae {"generation":1,...,"after":0,"upper":0,"lengths":{"email.jsonl":0},"bindings":[]}      the first start
-//!  0b77d2e4 {"generation":1,...,"after":0,"upper":7,"lengths":{"email.jsonl":812},"bindings":[...]} epochs 1 to 7
-//!  91aa3c55 {"generation":1,...,"after":7,"up                                                       torn: cut back
+//!  5f1c09ae {...,"after":0,"upper":0,"lengths":{"email.jsonl":0},"bindings":[]}        the first start
+//!  0b77d2e4 {...,"after":0,"upper":7,"lengths":{"email.jsonl":812},"bindings":[...]}   epochs 1 to 7
+//!  91aa3c55 {...,"after":7,"up                                                         torn: cut back
 //! ```
 //!
-//! A line is the CRC-32 of its JSON in eight lower-case hex digits, a space, the JSON, LF. Each record tells after which
-//! epoch it begins, so a lost line is noticed; the first one's `after` is how far back the bindings reach.
+//! A line is the CRC-32 of its JSON in eight lower-case hex digits, a space, the JSON, LF. Each record tells
+//! after which epoch it begins, so a lost line is noticed; the first one's `after` is how far back the
+//! bindings reach.
 //!
-//! **Torn or damaged.** A crash leaves a prefix of the last record: no LF. That record was never reported as committed
-//! and is cut off. Everything else that does not check, the last complete line included, is damage: a record that may
-//! have been reported is gone, and no start may go on from there.
+//! **Torn or damaged.** A crash leaves a prefix of the last record: no LF. That record was never reported as
+//! committed and is cut off. Everything else that does not check, the last complete line included, is damage:
+//! a record that may have been reported is gone, and no start may go on from there.
 //!
 //! Pure: the file itself is the sink's ([`crate::sink::progress_log`]).
 
@@ -34,7 +35,8 @@ pub struct Record {
     pub after: Epoch,
     /// ... up to and including this one; 0 before the first.
     pub upper: Epoch,
-    /// Length of every output file once they are committed, in bytes, by file name relative to the log's directory.
+    /// Length of every output file once they are committed, in bytes, by file name relative to the log's
+    /// directory.
     pub lengths: BTreeMap<String, u64>,
     /// What those epochs contain, ascending. Epochs that took nothing from any partition are left out.
     pub bindings: Vec<Binding>,
@@ -71,7 +73,8 @@ impl Log {
         self.records.iter().flat_map(|record| &record.bindings)
     }
 
-    /// One record that says as much as all of them, except that bindings up to `kept` are gone. None for an empty log.
+    /// One record that says as much as all of them, except that bindings up to `kept` are gone. None for an
+    /// empty log.
     pub fn compacted(&self, kept: Epoch) -> Option<Record> {
         let (first, last) = (self.records.first()?, self.records.last()?);
         let after = kept.clamp(first.after, last.upper);
@@ -108,7 +111,8 @@ pub fn read(bytes: &[u8]) -> Result<Log, Damage> {
             reason,
         };
         let Some(end) = memchr::memchr(b'\n', rest) else {
-            // A whole record with one byte behind it that is no LF was never left by a crash: the LF is what changed.
+            // A whole record with one byte behind it that is no LF was never left by a crash: the LF is what
+            // changed.
             if decode(&rest[..rest.len() - 1]).is_ok() {
                 return Err(damage("its last byte is not a line end".to_owned()));
             }

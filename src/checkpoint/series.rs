@@ -6,8 +6,9 @@
 //!  shards without a change keep their chunks ───┴─► manifest n + 1 ─► delete what no kept manifest names
 //! ```
 //!
-//! Order makes it safe: chunks before the manifest that names them, manifest before any deletion, old manifests before
-//! their chunks. A crash leaves at most objects that no manifest names; the next deletion takes them along.
+//! Order makes it safe: chunks before the manifest that names them, manifest before any deletion, old
+//! manifests before their chunks. A crash leaves at most objects that no manifest names; the next deletion
+//! takes them along.
 //!
 //! Refuses to merge into a damaged chunk (`StateDamaged`): every later checkpoint would carry the damage.
 
@@ -120,7 +121,8 @@ impl Series {
         Ok(())
     }
 
-    /// Writes one shard's rows, with as many of its newest chunks as belong into one with them; gives its new chunks.
+    /// Writes one shard's rows, with as many of its newest chunks as belong into one with them; gives its new
+    /// chunks.
     fn write_chunk(
         &mut self,
         shard: usize,
@@ -166,7 +168,8 @@ impl Series {
 
     /// Deletes every manifest that is not kept, and every chunk that no kept one names.
     ///
-    /// What cannot be deleted now is named in the log and tried again next time: it costs space, nothing else.
+    /// What cannot be deleted now is named in the log and tried again next time: it costs space, nothing
+    /// else.
     pub fn collect(&self) -> Result<()> {
         crash::point("before-collect");
         let store = self.store.as_ref();
@@ -197,8 +200,8 @@ impl Series {
         Ok(())
     }
 
-    /// Bindings up to this epoch are needed no more: every kept checkpoint is newer. 0 as long as the start, the
-    /// predecessor of the first checkpoints, may still be needed.
+    /// Bindings up to this epoch are needed no more: every kept checkpoint is newer. 0 as long as the start,
+    /// the predecessor of the first checkpoints, may still be needed.
     pub fn oldest(&self) -> Epoch {
         match self.kept.len() {
             CHECKPOINTS_KEPT => self.kept[0].1.epoch,
@@ -263,5 +266,6 @@ fn damaged(reason: String) -> Error {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "series_test.rs"]
 mod test;

@@ -1,4 +1,5 @@
-//! Checkpoints against a model: whatever fails, what is restored is exactly the state of the manifest it is named by.
+//! Checkpoints against a model: whatever fails, what is restored is exactly the state of the manifest it is
+//! named by.
 
 use super::super::start::{self, Plan, Start};
 use super::super::unreliable::{Random, Unreliable};
@@ -25,7 +26,7 @@ impl Model {
             let key = random.below(keys);
             match random.below(4) {
                 0 => state.remove(&key),
-                _ => state.insert(key, random.next()),
+                _ => state.insert(key, random.number()),
             };
         }
         let epoch = last + 1 + random.below(3);
@@ -92,6 +93,7 @@ fn started(store: &Arc<dyn Store>, after: Epoch, upper: Epoch, last: Option<&Cla
         append: false,
     };
     let start = start::start(store.as_ref(), &plan, facts)?;
+    start::claim(store.as_ref(), &start.claim)?;
     start::begin(store.as_ref(), &start.claim)?;
     Ok(start)
 }

@@ -1,13 +1,15 @@
-//! Start: observes, lets [`decide`](mod@decide) choose, restores, and claims the next generation. I/O without judgement.
+//! Start: observes, lets [`decide`](super::decide) choose, restores, and claims the next generation. I/O without
+//! judgement.
 //!
 //! ```text
-//!  locks held ─► observe claims, begun, manifests ─► decide ─┬─ refuse: nothing was changed
-//!                progress (observed by the sinks)    ▲       └─ load checkpoint ─► claim ─► (sinks open) ─► begin
-//!                                                    └ damaged: without it ┘
+//!  locks held ─► observe claims, begun,  ─► decide ─┬─ refuse: nothing was changed
+//!                manifests; progress        ▲       └─ load checkpoint ─► claim ─► (sinks open) ─► begin
+//!                (found by the sinks)       └─ damaged: without it ─┘
 //! ```
 //!
-//! Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may follow the decision. A chunk
-//! that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
+//! Between loading and the claim the sources look whether their inputs are still there: who refuses then has changed
+//! nothing either. Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may follow the decision.
+//! A chunk that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
 
 use super::binding::{Binding, Positions};
 use super::claim::{self, Claim};
@@ -34,9 +36,9 @@ pub struct Plan {
     pub append: bool,
 }
 
-/// What the start found, restored and claimed.
+/// What the start found, restored and is to claim.
 pub struct Start {
-    /// The generation that may now write.
+    /// The generation that may write once it has won its [`claim`].
     pub claim: Claim,
     /// Nothing was ever committed: sinks record the lengths they find.
     pub fresh: bool,
@@ -57,7 +59,7 @@ impl Start {
     }
 }
 
-/// Decides, restores and claims. `shards` are the facts of the plan's output shards, in order.
+/// Decides and restores. `shards` are the facts of the plan's output shards, in order.
 pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<Start> {
     let claims = claim::all(store)?;
     let (mut manifests, next) = readable(store, plan)?;
@@ -105,8 +107,6 @@ pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<
         tracing::warn!("going on all the same: {reason}");
     }
     let claim = Claim::new(next_generation(&facts), plan.plan_hash, plan.shards.clone());
-    claim::put(store, &claim)?;
-    crash::point("after-claim");
     let kept = if fresh { Vec::new() } else { manifests };
     Ok(Start {
         claim,
@@ -118,7 +118,15 @@ pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<
     })
 }
 
-/// Marks that from now on outputs may exist. After the sinks are open, before anything is written to an output.
+/// Wins the generation, once nothing else can refuse the start and before anything is written to an output.
+pub fn claim(store: &dyn Store, claim: &Claim) -> Result<()> {
+    claim::put(store, claim)?;
+    crash::point("after-claim");
+    Ok(())
+}
+
+/// Marks that from now on outputs may exist. After the sinks are open, before anything is written to an
+/// output.
 pub fn begin(store: &dyn Store, claim: &Claim) -> Result<()> {
     // The mark of an earlier start is as good as ours.
     store::publish(
@@ -149,7 +157,9 @@ fn readable(store: &dyn Store, plan: &Plan) -> Result<(Vec<(u64, Manifest)>, u64
         match manifest {
             Ok(manifest) if manifest.plan_hash == plan.plan_hash => readable.push((number, manifest)),
             Ok(_) => {
-                let message = format!("checkpoint {number} is of another plan; use another state directory");
+                let message = format!(
+                    "checkpoint {number} is of another plan; restore the job file, or start with a new state and new outputs"
+                );
                 return Err(Error::new(Kind::StateDamaged, message));
             }
             Err(reason) => tracing::warn!("{} is damaged: {reason}", manifest::name(number)),

@@ -3,10 +3,11 @@
 //! [`Store`] is the seam for injected failures ([`super::unreliable`]); [`open`] gives the real one, which is
 //! `object_store` on a local directory or at a URL, blocking, on a runtime of its own.
 //!
-//! Every answer is one of four: done, [`AlreadyThere`](StoreError::AlreadyThere), [`Failed`](StoreError::Failed) (it did
-//! not happen) or [`Unknown`](StoreError::Unknown) (it may have). Callers use [`publish`], [`fetch`] and [`names`], which
-//! settle an unknown outcome by reading back and never guess. That is sound because names are unique to a generation
-//! and contents to a process (claims carry a nonce): equal bytes under our name are our bytes.
+//! Every answer is one of four: done, [`AlreadyThere`](StoreError::AlreadyThere),
+//! [`Failed`](StoreError::Failed) (it did not happen) or [`Unknown`](StoreError::Unknown) (it may have).
+//! Callers use [`publish`], [`fetch`] and [`names`], which settle an unknown outcome by reading back and
+//! never guess. That is sound because names are unique to a generation and contents to a process (claims
+//! carry a nonce): equal bytes under our name are our bytes.
 
 use crate::error::{Error, Kind, Result};
 use object_store::path::Path as Location;
@@ -53,8 +54,8 @@ pub enum Published {
     Theirs,
 }
 
-/// Opens the store of a job's `state`: a directory, created when missing, or a URL (`file://`, `memory://`, and what
-/// else `object_store` is compiled with).
+/// Opens the store of a job's `state`: a directory, created when missing, or a URL (`file://`, `memory://`,
+/// and what else `object_store` is compiled with).
 pub fn open(state: &str) -> Result<Arc<dyn Store>> {
     let configuration = |error: &dyn std::fmt::Display| {
         Error::new(Kind::Configuration, format!("state = \"{state}\": {error}"))
@@ -100,7 +101,8 @@ pub fn local_directory(state: &str) -> Option<std::path::PathBuf> {
     }
 }
 
-/// Puts an object if its name is free and says whose stands there. An unknown outcome is settled by reading back.
+/// Puts an object if its name is free and says whose stands there. An unknown outcome is settled by reading
+/// back.
 pub fn publish(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<Published> {
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
@@ -177,7 +179,8 @@ impl Objects {
     }
 }
 
-/// Which errors prove that nothing happened. A failed local write may have been linked before its sync failed.
+/// Which errors prove that nothing happened. A failed local write may have been linked before its sync
+/// failed.
 fn classify(error: object_store::Error) -> StoreError {
     match error {
         object_store::Error::AlreadyExists { path, .. } => StoreError::AlreadyThere(path),

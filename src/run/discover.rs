@@ -25,7 +25,12 @@ pub fn discover(plan: &Arc<Plan>, shared: &Arc<Shared>, recovered: &Recovered) -
     let mut known = Vec::new();
     for (input, partitions) in plan.inputs.iter().zip(&recovered.partitions) {
         let name = |start: &crate::source::partition::Start| {
-            start.path.strip_prefix(&input.root).unwrap_or(&start.path).display().to_string()
+            start
+                .path
+                .strip_prefix(&input.root)
+                .unwrap_or(&start.path)
+                .display()
+                .to_string()
         };
         let next = partitions.keys().next_back().map_or(0, |last| last + 1);
         known.push((partitions.values().map(name).collect::<BTreeSet<_>>(), next));
@@ -47,8 +52,17 @@ pub fn discover(plan: &Arc<Plan>, shared: &Arc<Shared>, recovered: &Recovered) -
                         tracing::info!(input = input.settings.name, partition = *next, "found {name}");
                         let (input, partition) = (input.settings.index, *next);
                         *next += 1;
-                        let found = FoundPartition { input, partition, name, declared: None };
-                        shared.found.lock().unwrap_or_else(PoisonError::into_inner).push(found);
+                        let found = FoundPartition {
+                            input,
+                            partition,
+                            name,
+                            declared: None,
+                        };
+                        shared
+                            .found
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(found);
                         shared.found_count.fetch_add(1, Ordering::Release);
                     }
                 }
@@ -57,5 +71,7 @@ pub fn discover(plan: &Arc<Plan>, shared: &Arc<Shared>, recovered: &Recovered) -
     };
     let thread = thread::Builder::new().name("discovery".to_owned()).spawn(search);
     thread.map_err(|error| Error::internal(format!("a thread cannot be started: {error}")))?;
-    Ok(Some(Discovery { _ends_when_dropped: ends_when_dropped }))
+    Ok(Some(Discovery {
+        _ends_when_dropped: ends_when_dropped,
+    }))
 }

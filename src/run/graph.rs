@@ -123,10 +123,21 @@ impl Graph {
         let is_plain = |node: &&Node| PLAIN.contains(&node.name.as_str());
         let plain: Vec<usize> = self.nodes.iter().filter(is_plain).map(|node| node.id).collect();
         for id in plain {
-            let from: Vec<usize> = self.edges.iter().filter(|(_, to)| *to == id).map(|(from, _)| *from).collect();
-            let to: Vec<usize> = self.edges.iter().filter(|(from, _)| *from == id).map(|(_, to)| *to).collect();
+            let from: Vec<usize> = self
+                .edges
+                .iter()
+                .filter(|(_, to)| *to == id)
+                .map(|(from, _)| *from)
+                .collect();
+            let to: Vec<usize> = self
+                .edges
+                .iter()
+                .filter(|(from, _)| *from == id)
+                .map(|(_, to)| *to)
+                .collect();
             self.edges.retain(|(from, to)| *from != id && *to != id);
-            self.edges.extend(from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))));
+            self.edges
+                .extend(from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))));
             self.nodes.retain(|node| node.id != id);
         }
         self

@@ -6,7 +6,7 @@
 use super::wiring::wire;
 use super::work::Station;
 use super::{Build, Plan, Recovered, Shared, discover, graph, now, recover};
-use crate::checkpoint::checkpointer::{self, Checkpointer, Event};
+use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
 use crate::checkpoint::row::StateRow;
 use crate::checkpoint::series::Series;
@@ -131,6 +131,7 @@ pub fn start(plan: Plan) -> Result<Started> {
         .flatten()
         .collect();
     let (claim, fresh) = (&checkpoint.claim, checkpoint.fresh);
+    starting::claim(store.as_ref(), claim)?;
     let sinks = found
         .into_iter()
         .map(|found| found.open(claim, fresh))
@@ -189,55 +190,54 @@ impl Started {
             checkpoint.kept,
             checkpoint.next,
         )?;
-        let events = Arc::new(Mutex::new(None::<Sender<Event>>));
-        let committers = spawn_committers(sinks, &shared, &events)?;
+        let marks: Vec<Arc<Marks>> = sinks.iter().map(|_| Arc::default()).collect();
+        let (positions, told) = (
+            recovered.positions.clone(),
+            told_of_checkpoints(Arc::clone(&shared)),
+        );
+        let checkpointer = checkpointer::spawn(series, plan.workers, positions, marks.clone(), told)?;
+        let committers = spawn_committers(sinks, marks, &shared, &checkpointer)?;
         let queues: Vec<Queue> = committers
             .iter()
             .map(|committer| committer.queue().clone())
             .collect();
-        let committed = queues.iter().map(|queue| Arc::clone(queue.committed())).collect();
-        let told = told_of_checkpoints(Arc::clone(&shared));
-        let positions = recovered.positions.clone();
-        let checkpointer = checkpointer::spawn(series, plan.workers, positions, committed, told)?;
-        if let Ok(mut events) = events.lock() {
-            *events = Some(checkpointer.events());
-        }
         let discovery = discover::discover(&plan, &shared, &recovered)?;
         let gates = Gates::new(queues, &recovered.committed, checkpointer.events());
         run_workers(&plan, &shared, recovered, build, gates, checkpointer.events())?;
         drop(discovery);
-        end(committers, checkpointer, &events, &shared)?;
+        end(committers, checkpointer, &shared)?;
         Ok(summary(&plan, &shared, began))
     }
 }
 
-/// A committer per shard. The checkpointer, which starts after them, is told of commits through `events`.
+/// A committer per shard, which tells the checkpointer of its commits.
 fn spawn_committers(
     sinks: Vec<Files>,
+    marks: Vec<Arc<Marks>>,
     shared: &Arc<Shared>,
-    events: &Arc<Mutex<Option<Sender<Event>>>>,
+    checkpointer: &Checkpointer,
 ) -> Result<Vec<Committer>> {
-    let spawn = |(shard, sink): (usize, Files)| {
-        let (shared, events) = (Arc::clone(shared), Arc::clone(events));
+    let spawn = |(shard, (sink, marks)): (usize, (Files, Arc<Marks>))| {
+        let (shared, events) = (Arc::clone(shared), checkpointer.events());
         let told: committer::Told = Box::new(move |committed| match committed {
             Ok(epochs) => {
                 shared.metrics.committed(epochs, now());
-                if let Ok(events) = events.lock() {
-                    // A checkpointer that has ended has said why.
-                    let _ = events.as_ref().map(|events| events.send(Event::Committed));
-                }
+                // A checkpointer that has ended has said why.
+                let _ = events.send(Event::Committed);
             }
             Err(error) => shared.fail(error.clone()),
         });
         // The worker loop bounds what waits; the queue itself must never block a worker.
+        let capacity = 4 * limits::IN_FLIGHT_EPOCHS;
         committer::spawn(
             &format!("committer-{shard}"),
             Box::new(sink),
-            4 * limits::IN_FLIGHT_EPOCHS,
+            capacity,
+            marks,
             told,
         )
     };
-    sinks.into_iter().enumerate().map(spawn).collect()
+    sinks.into_iter().zip(marks).enumerate().map(spawn).collect()
 }
 
 fn told_of_checkpoints(shared: Arc<Shared>) -> checkpointer::Told {
@@ -248,7 +248,7 @@ fn told_of_checkpoints(shared: Arc<Shared>) -> checkpointer::Told {
                 .metrics
                 .state_bytes_written
                 .store(written.bytes_written, Ordering::Relaxed);
-            shared.metrics.forget.fetch_max(written.oldest, Ordering::Relaxed);
+            shared.pace.checkpoint_written();
             tracing::debug!(epoch = written.epoch, bytes = written.bytes, "checkpoint");
         }
         Err(error) => shared.fail(error.clone()),
@@ -303,7 +303,6 @@ fn hand_over(
     events: Option<Sender<Event>>,
     shared: Arc<Shared>,
 ) -> Box<dyn FnMut(SealedEpoch)> {
-    let mut forgotten = 0;
     Box::new(move |sealed: SealedEpoch| {
         if let Some(events) = &events {
             // A checkpointer that has ended has said why.
@@ -322,13 +321,7 @@ fn hand_over(
             sealed.epoch,
             sealed.rows.iter().map(|rows| rows.bytes.len()).sum(),
         );
-        let forget = metrics.forget.load(Ordering::Relaxed);
-        let mut handed = queue.seal(sealed);
-        if forget > forgotten {
-            forgotten = forget;
-            handed = handed.and(queue.forget(forget));
-        }
-        if let Err(error) = handed {
+        if let Err(error) = queue.seal(sealed) {
             shared.fail(error);
         }
     })
@@ -423,17 +416,9 @@ fn changed(events: Sender<Event>, index: usize) -> Box<dyn FnMut(Epoch, Vec<Stat
 }
 
 /// Everything is sealed: commit it, then write the last checkpoint.
-fn end(
-    committers: Vec<Committer>,
-    checkpointer: Checkpointer,
-    events: &Mutex<Option<Sender<Event>>>,
-    shared: &Shared,
-) -> Result<()> {
+fn end(committers: Vec<Committer>, checkpointer: Checkpointer, shared: &Shared) -> Result<()> {
     for committer in committers {
         committer.finish()?;
-    }
-    if let Ok(mut events) = events.lock() {
-        *events = None;
     }
     checkpointer.finish()?;
     shared.failure().map_or(Ok(()), Err)

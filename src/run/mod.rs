@@ -8,8 +8,8 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds the job
 //! failed stops; nobody commits anything after it that was not sealed before.
 
-pub mod graph;
 mod discover;
+pub mod graph;
 mod job;
 pub mod recover;
 pub mod wiring;

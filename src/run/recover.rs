@@ -129,7 +129,7 @@ fn length(input: &InputPlan, name: &str, committed: u64) -> Result<u64> {
     let path = input.root.join(name);
     let gone = |what: String| {
         let message = format!(
-            "{}: {what}; {committed} bytes of it were read and committed",
+            "{}: {what}; {committed} bytes of it were read and committed: restore it",
             path.display()
         );
         Error::new(Kind::InputGone, message)

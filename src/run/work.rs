@@ -7,8 +7,8 @@
 //! The loop never blocks: it parks for at most [`limits::PARK`], and is woken by its reader and by [`Pace`]. It takes
 //! nothing new while too much of what it took is not committed yet.
 
-use super::wiring::Entrances;
 use super::recover::declaration;
+use super::wiring::Entrances;
 use super::{Plan, Recovered, Shared, now};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::crash;
@@ -81,8 +81,11 @@ impl<'a> Station<'a> {
     /// Runs to the end of the job.
     pub fn run(mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         self.restore(recovered)?;
-        for binding in &recovered.recorded {
+        for (count, binding) in (1..).zip(&recovered.recorded) {
             self.replay(binding)?;
+            if count % limits::ANNOUNCED_EPOCHS == 0 {
+                self.turn(false)?;
+            }
         }
         self.declare(recovered);
         match self.shared.pace.cutting() {
@@ -142,16 +145,20 @@ impl<'a> Station<'a> {
         self.fill(binding.epoch, Take::Recorded(&binding.partitions));
         self.close(binding.epoch, false);
         crash::point("during-replay");
-        self.turn(false)
+        match self.records_in_flight >= limits::IN_FLIGHT_RECORDS / self.worker.peers() {
+            true => self.turn(false),
+            false => Ok(()),
+        }
     }
 
-    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them.
+    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them. What was
+    /// replayed is checkpointed with it, so that a process that is killed again and again still gets further.
     fn declare(&mut self, recovered: &Recovered) {
         self.advance_to(recovered.base);
         if self.worker.index() == 0 {
             self.share.clone_from(&recovered.declarations);
         }
-        self.close(recovered.base, false);
+        self.close(recovered.base, !recovered.recorded.is_empty());
         self.advance_to(recovered.base + 1);
     }
 
@@ -267,7 +274,8 @@ impl<'a> Station<'a> {
         for partition in found.iter_mut().skip(known) {
             let input = &self.plan.inputs[usize::from(partition.input)];
             if index == 0 {
-                self.share.push(declaration(input, partition.partition, &partition.name, true));
+                self.share
+                    .push(declaration(input, partition.partition, &partition.name, true));
                 partition.declared = Some(epoch);
             }
             if partition.declared.is_none() {
@@ -275,9 +283,17 @@ impl<'a> Station<'a> {
             }
             taken_up += 1;
             if owner(partition.input, partition.partition, peers) == index {
-                let clock = PartitionClock { idle: true, ..PartitionClock::default() };
+                let clock = PartitionClock {
+                    idle: true,
+                    ..PartitionClock::default()
+                };
                 let (path, declared) = (input.root.join(&partition.name), partition.declared);
-                let start = Start { path, clock, declared, ..Start::default() };
+                let start = Start {
+                    path,
+                    clock,
+                    declared,
+                    ..Start::default()
+                };
                 let of_input = |feed: &&mut Box<dyn Feed>| feed.settings().index == partition.input;
                 if let Some(feed) = self.entrances.feeds.iter_mut().find(of_input) {
                     feed.add_partition(partition.partition, start, Vec::new());

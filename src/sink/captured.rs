@@ -38,7 +38,8 @@ impl Captured {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Commits) -> T) -> T {
-        // A commit is all or nothing for as long as nothing in it panics, and a panic in a test fails the test anyway.
+        // A commit is all or nothing for as long as nothing in it panics, and a panic in a test fails the
+        // test anyway.
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,36 +1,33 @@
 //! The committer: a thread that owns one sink and commits what workers have sealed.
 //!
 //! ```text
-//!  seal(e) ─► bounded queue ─► take one, then all that waits ─► has rows, or waited 1 s, or the end? ─► Sink::commit
-//!                                                                                                      └─► told
+//!  seal(e) ─► bounded queue ─► take one, then all that waits ─► rows, or 1 s, or the end? ─► Sink::commit
+//!                                                                                            └─► told
 //! ```
 //!
-//! Group commit adjusts itself: while a transaction is written, epochs queue up and become the next one. Epochs without
-//! a row are folded into the next transaction, or written after [`EMPTY_COMMIT`], or at the end.
+//! Group commit adjusts itself: while a transaction is written, epochs queue up and become the next one.
+//! Epochs without a row are folded into the next transaction, or written after [`EMPTY_COMMIT`], or at the
+//! end.
 //!
-//! Only sealed epochs get here, so the end of the queue may be committed whatever ended it. An error ends the thread,
-//! stays in [`Committer::failure`], and is told like success; nothing is committed after it.
+//! Only sealed epochs get here, so the end of the queue may be committed whatever ended it. An error ends the
+//! thread, stays in [`Queue::failure`], and is told like success; nothing is committed after it.
 
 use super::{SealedEpoch, Sink};
+use crate::checkpoint::checkpointer::Marks;
 use crate::error::{Error, Result};
 use crate::limits::{EMPTY_COMMIT, GROUP_EPOCHS};
 use crate::time::Epoch;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Told of every commit with its epochs, and of the error that ends the thread. Called on the committer's thread.
+/// Told of every commit with its epochs, and of the error that ends the thread. Called on the committer's
+/// thread.
 pub type Told = Box<dyn FnMut(Result<&[Epoch], &Error>) + Send>;
 
-/// What the thread is asked.
-enum Request {
-    Commit(SealedEpoch),
-    Forget(Epoch),
-}
-
-/// The running thread. Clones of its [`Queue`] feed it.
+/// The running thread. Clones of its [`Queue`] feed it; it ends when all of them are gone.
 pub struct Committer {
     queue: Queue,
     thread: JoinHandle<()>,
@@ -39,34 +36,41 @@ pub struct Committer {
 /// The way to the thread.
 #[derive(Clone)]
 pub struct Queue {
-    requests: SyncSender<Request>,
-    committed: Arc<AtomicU64>,
+    epochs: SyncSender<SealedEpoch>,
+    marks: Arc<Marks>,
     failure: Arc<OnceLock<Error>>,
 }
 
-/// Starts the thread. At most `capacity` requests wait; more block whoever sends them, so workers bound the epochs in
-/// flight below it.
-pub fn spawn(name: &str, sink: Box<dyn Sink>, capacity: usize, told: Told) -> Result<Committer> {
-    spawn_with(name, sink, capacity, EMPTY_COMMIT, told)
+/// Starts the thread. At most `capacity` epochs wait; more block whoever sends them, so workers bound the
+/// epochs in flight below it. `oldest` is raised by the checkpointer: bindings up to it are needed no more.
+pub fn spawn(
+    name: &str,
+    sink: Box<dyn Sink>,
+    capacity: usize,
+    marks: Arc<Marks>,
+    told: Told,
+) -> Result<Committer> {
+    spawn_with(name, sink, capacity, marks, EMPTY_COMMIT, told)
 }
 
 fn spawn_with(
     name: &str,
     sink: Box<dyn Sink>,
     capacity: usize,
+    marks: Arc<Marks>,
     empty: Duration,
     mut told: Told,
 ) -> Result<Committer> {
-    let (requests, received) = sync_channel(capacity);
-    let committed = Arc::new(AtomicU64::new(sink.committed()));
+    let (epochs, received) = sync_channel(capacity);
+    marks.committed.store(sink.committed(), Ordering::Release);
     let queue = Queue {
-        requests,
-        committed,
+        epochs,
+        marks: Arc::clone(&marks),
         failure: Arc::default(),
     };
-    let (committed, failure) = (queue.committed.clone(), queue.failure.clone());
+    let failure = Arc::clone(&queue.failure);
     let run = move || {
-        if let Err(error) = run(sink, &received, empty, &committed, &mut told) {
+        if let Err(error) = run(sink, &received, &marks, empty, &mut told) {
             // The slot is filled before the queue closes, so that whoever finds it closed finds the reason.
             let error = failure.get_or_init(|| error);
             told(Err(error));
@@ -80,31 +84,22 @@ fn spawn_with(
 impl Queue {
     /// Hands over an epoch; epochs ascend. The error is the one that ended the thread.
     pub fn seal(&self, epoch: SealedEpoch) -> Result<()> {
-        self.send(Request::Commit(epoch))
-    }
-
-    /// Says that bindings up to this epoch are needed no more.
-    pub fn forget(&self, oldest: Epoch) -> Result<()> {
-        self.send(Request::Forget(oldest))
-    }
-
-    /// The greatest committed epoch.
-    pub fn committed(&self) -> &Arc<AtomicU64> {
-        &self.committed
-    }
-
-    /// The error that ended the thread.
-    pub fn failure(&self) -> Option<&Error> {
-        self.failure.get()
-    }
-
-    fn send(&self, request: Request) -> Result<()> {
         let ended = || {
             self.failure()
                 .cloned()
                 .unwrap_or_else(|| Error::internal("the committer panicked"))
         };
-        self.requests.send(request).map_err(|_| ended())
+        self.epochs.send(epoch).map_err(|_| ended())
+    }
+
+    /// The greatest committed epoch.
+    pub fn committed(&self) -> Epoch {
+        self.marks.committed.load(Ordering::Acquire)
+    }
+
+    /// The error that ended the thread.
+    pub fn failure(&self) -> Option<&Error> {
+        self.failure.get()
     }
 }
 
@@ -114,56 +109,51 @@ impl Committer {
         &self.queue
     }
 
-    /// Waits, once all other queues are dropped, until everything is committed; gives the greatest committed epoch.
+    /// Waits, once all other queues are dropped, until everything is committed; gives the greatest committed
+    /// epoch.
     pub fn finish(self) -> Result<Epoch> {
         let Queue {
-            requests,
-            committed,
+            epochs,
+            marks,
             failure,
         } = self.queue;
-        drop(requests);
+        drop(epochs);
         let joined = self.thread.join();
         match (failure.get(), joined) {
             (Some(error), _) => Err(error.clone()),
             (None, Err(_)) => Err(Error::internal("the committer panicked")),
-            (None, Ok(())) => Ok(committed.load(Ordering::Acquire)),
+            (None, Ok(())) => Ok(marks.committed.load(Ordering::Acquire)),
         }
     }
 }
 
 fn run(
     mut sink: Box<dyn Sink>,
-    requests: &Receiver<Request>,
+    received: &Receiver<SealedEpoch>,
+    marks: &Marks,
     empty: Duration,
-    committed: &AtomicU64,
     told: &mut Told,
 ) -> Result<()> {
     let mut waiting: Vec<SealedEpoch> = Vec::new();
     let mut since = Instant::now(); // when the first of `waiting` came
     loop {
-        let received = match waiting.is_empty() {
-            true => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            false => requests.recv_timeout(empty.saturating_sub(since.elapsed())),
+        let next = match waiting.is_empty() {
+            true => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => received.recv_timeout(empty.saturating_sub(since.elapsed())),
         };
-        let ended = matches!(received, Err(RecvTimeoutError::Disconnected));
-        for request in received.into_iter().chain(requests.try_iter()) {
-            match request {
-                Request::Commit(sealed) => {
-                    if waiting.is_empty() {
-                        since = Instant::now();
-                    }
-                    waiting.push(sealed);
-                }
-                Request::Forget(oldest) => sink.forget(oldest)?,
-            }
+        if waiting.is_empty() {
+            since = Instant::now();
         }
+        let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+        waiting.extend(next.into_iter().chain(received.try_iter()));
         let full = waiting.len() >= GROUP_EPOCHS;
         let due = ended || full || since.elapsed() >= empty || waiting.iter().any(SealedEpoch::has_rows);
         if due && !waiting.is_empty() {
             let epochs: Vec<Epoch> = waiting.iter().map(|sealed| sealed.epoch).collect();
             sink.commit(std::mem::take(&mut waiting))?;
-            committed.store(sink.committed(), Ordering::Release);
+            marks.committed.store(sink.committed(), Ordering::Release);
             told(Ok(&epochs));
+            sink.forget(marks.oldest.load(Ordering::Acquire))?;
         }
         if ended {
             return Ok(());
@@ -244,7 +234,7 @@ mod tests {
         };
         let (told, heard) = channel();
         let told: Told = Box::new(move |epochs| told.send(epochs.unwrap().to_vec()).unwrap());
-        let committer = spawn_with("committer", Box::new(sink), 100, NEVER, told).unwrap();
+        let committer = spawn_with("committer", Box::new(sink), 100, Arc::default(), NEVER, told).unwrap();
         committer.queue().seal(sealed(1, Some("a"))).unwrap();
         for epoch in 2..50 {
             committer.queue().seal(sealed(epoch, Some("b"))).unwrap();
@@ -262,12 +252,20 @@ mod tests {
         let captured = Captured::default();
         let (told, heard) = channel();
         let told: Told = Box::new(move |epochs| told.send(epochs.unwrap().to_vec()).unwrap());
-        let committer = spawn_with("committer", Box::new(captured.clone()), 100, NEVER, told).unwrap();
+        let committer = spawn_with(
+            "committer",
+            Box::new(captured.clone()),
+            100,
+            Arc::default(),
+            NEVER,
+            told,
+        )
+        .unwrap();
         for (epoch, message) in [(1, None), (2, None), (3, Some("x"))] {
             committer.queue().seal(sealed(epoch, message)).unwrap();
         }
         assert_eq!(heard.recv().unwrap(), [1, 2, 3]);
-        assert_eq!(committer.queue().committed().load(Ordering::Acquire), 3);
+        assert_eq!(committer.queue().committed(), 3);
         committer.queue().seal(sealed(4, None)).unwrap();
         assert_eq!(committer.finish().unwrap(), 4, "the end writes what waits");
         assert_eq!(captured.commits().transactions, 2);
@@ -281,6 +279,7 @@ mod tests {
             "committer",
             Box::new(Captured::default()),
             9,
+            Arc::default(),
             Duration::from_millis(1),
             told,
         )
@@ -305,7 +304,7 @@ mod tests {
             told.send(epochs.map(<[Epoch]>::to_vec).map_err(Clone::clone))
                 .unwrap()
         });
-        let committer = spawn_with("committer", Box::new(sink), 1, NEVER, told).unwrap();
+        let committer = spawn_with("committer", Box::new(sink), 1, Arc::default(), NEVER, told).unwrap();
         committer.queue().seal(sealed(1, Some("a"))).unwrap();
         assert_eq!(heard.recv().unwrap().unwrap(), [1]);
         drop(go_on);
@@ -324,12 +323,23 @@ mod tests {
     #[test]
     fn committed_epochs_are_passed_over() {
         let captured = Captured::default();
+        let marks = Arc::new(Marks {
+            oldest: 5.into(),
+            ..Marks::default()
+        });
         captured.clone().commit(vec![sealed(5, Some("a"))]).unwrap();
-        let committer = spawn("committer", Box::new(captured.clone()), 10, untold()).unwrap();
+        let committer = spawn("committer", Box::new(captured.clone()), 10, marks, untold()).unwrap();
         for epoch in 4..7 {
             committer.queue().seal(sealed(epoch, Some("b"))).unwrap();
         }
         committer.finish().unwrap();
         assert_eq!(captured.commits().output(0), b"ab");
+        let bound: Vec<_> = captured
+            .commits()
+            .bindings
+            .iter()
+            .map(|binding| binding.epoch)
+            .collect();
+        assert_eq!(bound, [6], "those up to epoch 5 are needed no more");
     }
 }

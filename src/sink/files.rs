@@ -3,19 +3,21 @@
 //! ```text
 //!  observe: lock, read the log ─► facts ─► decide ─► open: first record or cut back ─► commit, commit, ...
 //!
-//!  commit   epochs ─► append to each output ─► fdatasync those ─► progress record with all lengths ─► fdatasync
-//!           crash:    └───────── cut off by the next start ──────────────────────────┘ └─ committed
+//!  commit   epochs ─► append to each output ─► fdatasync those ─► progress record, lengths ─► fdatasync
+//!           crash:    └──────────── cut off by the next start ───────────────────────────┘ └─ committed
 //! ```
 //!
-//! The log lies beside the outputs, in the directory of the bytewise smallest path: `.<job>-<shard>.progress`. Its first
-//! record, with the lengths found, is synced with its directory before an output is created or touched, so that what a
-//! user had in a file is never cut.
+//! The log lies beside the outputs, in the directory of the bytewise smallest path:
+//! `.<job>-<shard>.progress`. Its first record, with the lengths found, is synced with its directory before
+//! an output is created or touched, so that what a user had in a file is never cut.
 //!
-//! **Any failed durable write is final** (`WriteFailed`, naming file and errno): disk full, a size limit, read-only,
-//! permission. Nothing is retried, for after a failed sync nobody knows what is on disk; the next start does.
+//! **Any failed durable write is final** (`WriteFailed`, naming file and errno): disk full, a size limit,
+//! read-only, permission. Nothing is retried, for after a failed sync nobody knows what is on disk; the next
+//! start does.
 //!
-//! **The control arm** of the kill campaigns: with `TIDEGATE_CONTROL_ARM=1` outputs are not cut back on start, so that
-//! data is no longer tied to progress. A campaign that finds no difference then proves nothing.
+//! **The control arm** of the kill campaigns: with `TIDEGATE_CONTROL_ARM=1` outputs are not cut back on
+//! start, so that data is no longer tied to progress. A campaign that finds no difference then proves
+//! nothing.
 
 use super::progress_log::{self, ProgressLog, directory, sync_directory};
 use super::{SealedEpoch, Sink};
@@ -71,7 +73,8 @@ pub struct Found {
 struct FoundOutput {
     output: u16,
     path: PathBuf,
-    /// Its name in progress records: relative to the log's directory where it lies below it, so that both can be moved.
+    /// Its name in progress records: relative to the log's directory where it lies below it, so that both can
+    /// be moved.
     name: String,
     /// Its length, 0 if there is none, in bytes.
     length: u64,
@@ -145,8 +148,8 @@ impl Found {
         self.read.iter().flat_map(Log::bindings)
     }
 
-    /// Opens the shard for writing in the generation of this claim. `fresh`: nothing was ever committed, the lengths
-    /// found are recorded; otherwise outputs are cut back to the recorded ones.
+    /// Opens the shard for writing in the generation of this claim. `fresh`: nothing was ever committed, the
+    /// lengths found are recorded; otherwise outputs are cut back to the recorded ones.
     pub fn open(mut self, claim: &Claim, fresh: bool) -> Result<Files> {
         let read = self.read.map_err(|damage| {
             Error::internal(format!("a damaged log was decided on, at byte {}", damage.offset))
@@ -355,5 +358,6 @@ impl OutputFile {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 #[path = "files_test.rs"]
 mod test;

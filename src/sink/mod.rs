@@ -1,23 +1,28 @@
 //! Sinks: what makes sealed epochs visible, once. The contract for files, and for Kafka.
 //!
 //! ```text
-//!  workers: Rows ─► seal (all shares of the binding there) ─► SealedEpoch ─► committer thread ─► Sink::commit
-//!                                                             bounded queue   all that waits     one transaction
+//!  workers: Rows ─► seal: all shares are there ─► SealedEpoch ─► committer thread ─► Sink::commit
+//!                                                 bounded queue  all that waits      one transaction
 //! ```
 //!
-//! One [`Sink`] writes one output shard. Its one promise: [`Sink::commit`] makes the rows, the bindings and the progress
-//! of several epochs durable and visible together, or says that it did not; it never answers `Ok` on an unknown
-//! outcome. Within an output, rows come by epoch, then by (rank, bytes), whatever order the workers delivered them in.
+//! One [`Sink`] writes one output shard. Its one promise: [`Sink::commit`] makes the rows, the bindings and
+//! the progress of several epochs durable and visible together, or says that it did not; it never answers
+//! `Ok` on an unknown outcome. Within an output, rows come by epoch, then by (rank, bytes), whatever order
+//! the workers delivered them in.
 //!
-//! Epochs that are already committed (a replay comes to them again) are passed over. Sinks run on plain threads
-//! ([`committer`]) and know nothing of dataflows.
+//! Epochs that are already committed (a replay comes to them again) are passed over. Sinks run on plain
+//! threads ([`committer`]) and know nothing of dataflows.
 
 pub mod captured;
 pub mod committer;
 pub mod encode;
 pub mod files;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod kill_test;
 pub mod progress_log;
 pub mod seal;
+pub mod unreliable;
 
 use crate::checkpoint::binding::Binding;
 use crate::error::Result;
@@ -25,7 +30,8 @@ use crate::record::Rank;
 use crate::time::Epoch;
 use serde::{Deserialize, Serialize};
 
-/// Messages to one output, encoded in its format where they were made: an arena and an index. Travels between workers.
+/// Messages to one output, encoded in its format where they were made: an arena and an index. Travels between
+/// workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Rows {
     /// Index of the output in the plan.
@@ -116,7 +122,8 @@ impl SealedEpoch {
             .collect()
     }
 
-    /// Its binding, if replaying it could have any effect: an epoch that took nothing and gave nothing has none.
+    /// Its binding, if replaying it could have any effect: an epoch that took nothing and gave nothing has
+    /// none.
     pub fn effective_binding(&self) -> Option<Binding> {
         (!self.binding.partitions.is_empty() || self.has_rows()).then(|| self.binding.clone())
     }

@@ -5,8 +5,9 @@
 //!  .alerts-0.progress.new   ── written, fsync ─► rename over the log ─► fsync of the directory: compacted
 //! ```
 //!
-//! Locked for as long as it is open; the lock moves to the new file before the rename, so there is no moment without.
-//! Compaction keeps every binding above the oldest kept checkpoint and drops the rest, once the log is longer than
+//! Locked for as long as it is open; the lock moves to the new file before the rename, so there is no moment
+//! without. Compaction keeps every binding above the oldest kept checkpoint and drops the rest, once the log
+//! is longer than
 //! [`COMPACT_ABOVE`] and more than half of it can go; what is rewritten is so paid for by what was appended.
 
 use crate::checkpoint::lock::{lock, write_failed};

@@ -98,7 +98,7 @@ impl<R: Record> Feed for InputFeed<R> {
             if partition.at_end.is_some() {
                 let (path, end, read) = (partition.path.display(), share.end, partition.read_to);
                 let message = format!(
-                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced"
+                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced; restore it"
                 );
                 return Err(Error::new(Kind::InputGone, message));
             }
@@ -131,10 +131,7 @@ impl<R: Record> Feed for InputFeed<R> {
     }
 
     fn backlog(&self) -> bool {
-        let behind = |partition: &PartitionFeed<R>| {
-            partition.read_to < partition.backlog && partition.at_end.is_none() || partition.queued() > 0
-        };
-        self.settings.is_table && self.partitions.values().any(behind)
+        self.settings.is_table && self.partitions.values().any(PartitionFeed::is_behind)
     }
 
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize {

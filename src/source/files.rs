@@ -2,15 +2,15 @@
 //!
 //! The offset of a message is the byte offset of its line. Partitions are files; a file grows by appending. A followed file
 //! that stands at its end is looked at again every [`limits::FOLLOW`]; standing at the end is reported once, so that idle
-//! partitions can be told from slow ones. A file that is missing, became shorter than what was read of it, or cannot be read
-//! stops the job with its path and offset: nothing is skipped.
+//! partitions can be told from slow ones. A file that is missing, became shorter than what was read of it, was replaced by
+//! another one of its name, or cannot be read stops the job with its path and offset: nothing is skipped.
 
 use crate::error::{Error, Kind};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
@@ -94,7 +94,8 @@ fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answ
     let gone = |what: &str, error: Option<io::Error>| {
         let cause = error.map_or_else(String::new, |error| format!(": {error}"));
         let (path, offset) = (request.path.display(), request.offset);
-        Error::new(Kind::InputGone, format!("{path}: {what} at byte {offset}{cause}"))
+        let message = format!("{path}: {what} at byte {offset}{cause}; restore it and start again");
+        Error::new(Kind::InputGone, message)
     };
     let file = match files.entry((request.input, request.partition)) {
         std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -117,15 +118,20 @@ fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answ
         }
     }
     if at_end && filled == 0 {
-        // The path is asked, not the open file: one that was removed or replaced by a shorter one shows here.
-        let length = std::fs::metadata(&request.path)
-            .map_err(|error| gone("is gone", Some(error)))?
-            .len();
+        // The path is asked, not the open file: one that was removed or replaced shows here.
+        let there = std::fs::metadata(&request.path).map_err(|error| gone("is gone", Some(error)))?;
+        let own = file
+            .metadata()
+            .map_err(|error| gone("cannot be read", Some(error)))?;
+        let length = there.len();
         if length < request.offset {
             return Err(gone(
                 &format!("is shorter ({length} bytes) than what was read of it, truncated or replaced,"),
                 None,
             ));
+        }
+        if (there.dev(), there.ino()) != (own.dev(), own.ino()) {
+            return Err(gone("is no longer the file that was read: it was replaced", None));
         }
     }
     bytes.truncate(filled);

@@ -20,6 +20,7 @@
 pub mod feed;
 pub mod files;
 pub mod partition;
+pub mod unreliable;
 
 use crate::checkpoint::binding::PartitionBinding;
 use crate::record::{DeadLetter, Messages};

@@ -76,7 +76,7 @@ struct Front {
 pub(super) struct PartitionFeed<R> {
     pub(super) number: u32,
     pub(super) path: PathBuf,
-    pub(super) backlog: u64,
+    backlog: u64,
     lines: Lines,
     queue: VecDeque<Item<R>>,
     /// How many queued items share a place, in order.
@@ -247,6 +247,12 @@ impl<R: Record> PartitionFeed<R> {
     /// Whether an epoch up to `place` takes anything.
     pub(super) fn holds(&self, place: Place) -> bool {
         self.queue.front().is_some_and(|item| item.place <= place)
+    }
+
+    /// Live: messages of the backlog at start are not yet taken.
+    pub(super) fn is_behind(&self) -> bool {
+        let unread = self.read_to < self.backlog && self.at_end.is_none();
+        unread || self.queue.front().is_some_and(|item| item.end <= self.backlog)
     }
 
     /// Live: the partition should be declared idle.

@@ -1,0 +1,197 @@
+//! However reads are cut and wherever they fail, the same records come, once, with the same watermarks.
+
+use super::super::files::{self, Request};
+use super::super::partition::{PartitionFeed, Start, Taken};
+use super::super::{Filling, InputSettings, MessageHandle};
+use super::*;
+use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
+use crate::record::Record;
+use crate::scratch::Scratch;
+use crate::time::Millis;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::mpsc::channel;
+
+/// A record with nothing but its time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Tick {
+    at: i64,
+}
+
+impl Record for Tick {
+    const NAME: &'static str = "Tick";
+
+    fn event_time(&self) -> Option<Millis> {
+        Some(self.at)
+    }
+
+    fn check(&self, _key: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn settings() -> InputSettings {
+    InputSettings {
+        name: "ticks".to_owned(),
+        index: 0,
+        is_table: false,
+        max_out_of_orderness_ms: 5,
+        idle_timeout: None,
+        max_jump_ms: Some(500),
+        max_record_bytes: 80,
+        replay_tick_ms: 10,
+    }
+}
+
+/// Lines good and bad, in and out of order; some partitions end without LF.
+fn partition(random: &mut Random) -> String {
+    let (mut text, mut at) = (String::new(), 100);
+    for number in 0..random.below(60) {
+        at += random.below(8);
+        let line = match random.below(12) {
+            0 => String::new(),
+            1 => "no JSON".to_owned(),
+            2 => "x".repeat(70 + random.below(20) as usize),
+            3 => format!("{{\"key\":\"k\",\"value\":{{\"at\":{}}}}}", at + 10_000),
+            _ => format!(
+                "{{\"key\":\"{number}\",\"value\":{{\"at\":{}}}}}",
+                at - random.below(20)
+            ),
+        };
+        text.push_str(&line);
+        text.push_str(if random.below(5) == 0 { "\r\n" } else { "\n" });
+    }
+    if random.below(2) == 0 {
+        text.push_str("{\"key\":\"last\",\"value\":{\"at\":700}}");
+    }
+    text
+}
+
+/// What came out: the records and dead letters in order, and how often the reader was started.
+#[derive(Default)]
+struct Read {
+    taken: Vec<String>,
+    starts: usize,
+}
+
+/// Reads a partition to its end, starting again from what was bound wherever the reader fails.
+fn read_to_the_end(path: &Path, seed: u64, cut_percent: u64, failing_percent: u64) -> Read {
+    let mut random = Random(seed ^ 0x5EED);
+    let mut unreliable = Unreliable::new(seed, cut_percent, failing_percent);
+    let (mut read, mut positions) = (
+        Read::default(),
+        Positions::new([settings().max_out_of_orderness_ms]),
+    );
+    loop {
+        read.starts += 1;
+        assert!(read.starts < 10_000, "seed {seed}: it does not get on");
+        if read_until_failure(
+            path,
+            &mut random,
+            &mut unreliable,
+            &mut positions,
+            &mut read.taken,
+        )
+        .is_ok()
+        {
+            return read;
+        }
+    }
+}
+
+fn read_until_failure(
+    path: &Path,
+    random: &mut Random,
+    unreliable: &mut Unreliable,
+    positions: &mut Positions,
+    taken: &mut Vec<String>,
+) -> Result<(), Error> {
+    let at = positions.partitions[0].entry(0).or_default().clone();
+    let clock = positions.clocks[0].partitions.entry(0).or_default().clone();
+    let start = Start {
+        path: path.to_owned(),
+        offset: at.offset,
+        as_of: at.as_of,
+        clock,
+        ..Start::default()
+    };
+    let settings = settings();
+    let mut feed = PartitionFeed::<Tick>::new(0, start, Vec::new(), &settings, true);
+    let (requests, requested) = channel();
+    let (answer, answers) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || files::read(&requested, &answer, || {}));
+        let mut epoch = 0;
+        while !feed.has_ended() || feed.queued() > 0 {
+            if !feed.has_ended() {
+                let bytes = 1 + random.below(200) as usize;
+                let (path, offset) = (path.to_owned(), feed.read_to);
+                let request = Request {
+                    input: 0,
+                    partition: 0,
+                    path,
+                    offset,
+                    bytes,
+                    at_end: false,
+                };
+                requests.send(request).expect("the reader waits for requests");
+                let arrival = unreliable.answer(answers.recv().expect("the reader answers"))?;
+                assert_eq!(arrival.offset, feed.read_to, "what was asked for");
+                feed.arrived(&arrival.bytes, arrival.at_end, crate::run::now(), &settings);
+            }
+            epoch += 1;
+            let cap = random.below(6) as usize;
+            let share = take(&mut feed, epoch, cap, &settings, taken);
+            positions.apply(&Binding {
+                epoch,
+                partitions: share.into_iter().collect(),
+            });
+        }
+        drop(requests);
+        Ok(())
+    })
+}
+
+fn take(
+    feed: &mut PartitionFeed<Tick>,
+    epoch: u64,
+    cap: usize,
+    settings: &InputSettings,
+    taken: &mut Vec<String>,
+) -> Option<PartitionBinding> {
+    let (mut dead_letters, mut share) = (MessageHandle::new(), Vec::new());
+    let filling = Filling {
+        epoch,
+        watermark_before: None,
+        dead_letters: &mut dead_letters,
+        share: &mut share,
+    };
+    let each = |item| {
+        taken.push(match item {
+            // Original bytes are kept where a record may be late; ahead of a restart that is known later.
+            Taken::Record(record) => format!("{:?} {} {:?}", record.origin, record.watermark, record.value),
+            Taken::Write(write) => format!("{write:?}"),
+            Taken::Dead(letter) => format!("{letter:?}"),
+        });
+    };
+    feed.take(|_, _| true, cap, false, &filling, settings, each).0
+}
+
+#[test]
+fn cut_and_failed_reads_change_nothing() {
+    let (mut records, mut starts) = (0, 0);
+    for seed in 0..300 {
+        let scratch = Scratch::new();
+        let path = scratch.path().join("ticks.jsonl");
+        std::fs::write(&path, partition(&mut Random(seed))).expect("a file");
+        let undisturbed = read_to_the_end(&path, seed, 0, 0);
+        let read = read_to_the_end(&path, seed, 50, seed % 40);
+        assert_eq!(read.taken, undisturbed.taken, "seed {seed}");
+        assert_eq!(undisturbed.starts, 1);
+        (records, starts) = (records + read.taken.len(), starts + read.starts);
+    }
+    assert!(
+        records > 3_000 && starts > 1_000,
+        "{records} records, {starts} starts"
+    );
+}
