@@ -1,0 +1,243 @@
+//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again until they
+//! end, and compared with a run that nobody disturbed.
+//!
+//! ```text
+//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in its restore ─► ... ─► ends
+//!                                                                            outputs as multisets of lines, against calm
+//!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
+//! ```
+//!
+//! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With `--control`
+//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no difference
+//! has proved nothing and fails.
+
+use crate::arguments::KillsArguments;
+use crate::kills_day::{DayCopy, Reference, prepare};
+use crate::kills_run::{Death, End, Program};
+use crate::process::now;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+use tidegate::crash::POINTS;
+
+/// Greatest number of kills of one round before it is left to end.
+const KILLS_A_ROUND: u64 = 8;
+
+/// One round in so many follows its inputs.
+const FOLLOWS: u64 = 4;
+
+/// Kills soon after the start, where restores are, happen within this.
+const SOON: Duration = Duration::from_millis(60);
+
+/// Crash points are armed for one of their first so many turns.
+const TURNS: u64 = 12;
+
+/// What a campaign found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Campaign {
+    /// Whether the tie between data and progress was cut.
+    pub control: bool,
+    /// Rounds, each compared once.
+    pub rounds: u64,
+    /// Processes killed.
+    pub kills: u64,
+    /// Of these, by the clock.
+    pub by_clock: u64,
+    /// Of these, at each named point.
+    pub points: BTreeMap<String, u64>,
+    /// Starts after a kill.
+    pub restarts: u64,
+    /// Runs that ended by themselves as they should not, with their last words.
+    pub failures: Vec<String>,
+    /// Rounds whose outputs differ, and how.
+    pub differences: Vec<String>,
+}
+
+impl Campaign {
+    /// Whether it shows what it should: no differences, or in the control arm some.
+    pub fn holds(&self) -> bool {
+        if self.control { !self.differences.is_empty() } else { self.failures.is_empty() && self.differences.is_empty() }
+    }
+
+    /// As text for people.
+    pub fn text(&self) -> String {
+        let Campaign { rounds, kills, by_clock, restarts, .. } = self;
+        let hit = POINTS.iter().filter(|point| self.points.contains_key(**point)).count();
+        let mut text = format!(
+            "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, {hit} of {} points hit\n",
+            kills - by_clock,
+            POINTS.len(),
+        );
+        let points = POINTS.iter().map(|point| {
+            let count = self.points.get(*point).map_or_else(|| "-".to_owned(), u64::to_string);
+            vec![(*point).to_owned(), count]
+        });
+        text.push_str(&crate::report::aligned(&points.collect::<Vec<_>>()));
+        for line in self.failures.iter().chain(&self.differences) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let (differences, failures) = (self.differences.len(), self.failures.len());
+        let verdict = match (self.control, self.holds()) {
+            (false, true) => "every output is what it would have been without a kill",
+            (false, false) => "OUTPUTS DIFFER OR RUNS FAILED",
+            (true, true) => "the control arm shows differences, as it must",
+            (true, false) => "THE CONTROL ARM SHOWS NO DIFFERENCE: this campaign proves nothing",
+        };
+        text + &format!("{differences} rounds differ, {failures} runs failed: {verdict}\n")
+    }
+}
+
+/// Chance, from a seed: the same draws in the same order.
+pub struct Chance {
+    seed: u64,
+    drawn: u64,
+}
+
+impl Chance {
+    /// Begins at the seed.
+    pub fn new(seed: u64) -> Self {
+        Chance { seed, drawn: 0 }
+    }
+
+    /// Less than `bound`, which is > 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.drawn += 1;
+        crate::digest::joined(&[self.seed, self.drawn]) % bound
+    }
+
+    /// Up to `longest`.
+    fn within(&mut self, longest: Duration) -> Duration {
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(self.below(micros.max(1)))
+    }
+}
+
+/// Runs the campaign: at least `count` kills.
+pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Result<Campaign, String> {
+    let program = Program::find(arguments.control)?;
+    let day = prepare(&program, seed, arguments.day_accounts, workers.first().copied().unwrap_or(1))?;
+    let mut chance = Chance::new(seed);
+    let mut campaign = Campaign { control: arguments.control, ..Campaign::default() };
+    while campaign.kills < arguments.count {
+        let before = (now(), campaign.kills);
+        let follows = campaign.rounds % FOLLOWS == FOLLOWS - 1;
+        let reference = if follows { &day.followed } else { &day.finite };
+        let copy = reference.copy(campaign.rounds)?;
+        let left = (arguments.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
+        round(&program, reference, &copy, follows, left, workers, &mut chance, &mut campaign);
+        campaign.rounds += 1;
+        let kills = campaign.kills - before.1;
+        let (rounds, total) = (campaign.rounds, campaign.kills);
+        // Progress is for whoever watches.
+        let _ = writeln!(
+            std::io::stderr(),
+            "round {rounds}{}: {kills} kills, {total} of {} ({:.1} s), {} differ",
+            if follows { " (follows)" } else { "" },
+            arguments.count,
+            before.0.elapsed().as_secs_f64(),
+            campaign.differences.len(),
+        );
+        if kills == 0 && campaign.failures.len() > 10 {
+            break;
+        }
+    }
+    Ok(campaign)
+}
+
+/// One round: lives of one job, all but the last cut short.
+#[expect(clippy::too_many_arguments, reason = "a round is described by all of them")]
+fn round(
+    program: &Program,
+    reference: &Reference,
+    copy: &DayCopy,
+    follows: bool,
+    kills: u64,
+    workers: &[usize],
+    chance: &mut Chance,
+    campaign: &mut Campaign,
+) {
+    let mut growth = follows.then(|| copy.growth());
+    let mut left = kills;
+    let mut story = Vec::new();
+    loop {
+        let workers = workers[chance.below(workers.len() as u64) as usize];
+        let death = if left == 0 { Death::None } else { death(reference.seconds, chance) };
+        let end = program.run(copy, workers, death, growth.as_mut(), chance);
+        story.push(format!("{workers} workers, {death:?}: {end:?}"));
+        match (end, death) {
+            (End::Killed, death) => {
+                left = left.saturating_sub(1);
+                campaign.kills += 1;
+                campaign.restarts += 1;
+                match death {
+                    Death::Point { name, .. } => *campaign.points.entry(name.to_owned()).or_default() += 1,
+                    Death::After(_) | Death::None => campaign.by_clock += 1,
+                }
+            }
+            // A life that ends before its death ends the round: nothing is left to do.
+            (End::Done, _) if growth.is_none() => break,
+            (End::Done, _) => growth = None,
+            (End::Failed(words), _) => {
+                campaign.failures.push(format!("round {}: {words}; {}", campaign.rounds, story.join("; ")));
+                return;
+            }
+        }
+    }
+    let differences = reference.differences(copy, follows);
+    if differences.is_empty() {
+        copy.remove();
+    } else {
+        let round = campaign.rounds;
+        campaign.differences.push(format!("round {round}: {}; {}", differences.join(", "), story.join("; ")));
+    }
+}
+
+/// How the next life ends: at a point, at any time of an undisturbed run, or soon after the start.
+fn death(calm: Duration, chance: &mut Chance) -> Death {
+    match chance.below(4) {
+        0 => Death::After(chance.within(calm)),
+        1 => Death::After(chance.within(SOON)),
+        _ => {
+            let name = POINTS[chance.below(POINTS.len() as u64) as usize];
+            Death::Point { name, turn: 1 + chance.below(1 + chance.drawn % TURNS) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chance_is_the_seeds() {
+        let draws = |seed| {
+            let mut chance = Chance::new(seed);
+            (0..100).map(|_| chance.below(10)).collect::<Vec<_>>()
+        };
+        assert_eq!(draws(1), draws(1));
+        assert_ne!(draws(1), draws(2));
+        assert!((0..10).all(|digit| draws(1).contains(&digit)), "every digit is drawn");
+    }
+
+    #[test]
+    fn every_point_and_the_clock_are_drawn() {
+        let mut chance = Chance::new(1);
+        let deaths: Vec<_> = (0..2_000).map(|_| death(Duration::from_secs(1), &mut chance)).collect();
+        for point in POINTS {
+            assert!(deaths.iter().any(|death| matches!(death, Death::Point { name, .. } if name == point)), "{point}");
+        }
+        assert!(deaths.iter().any(|death| matches!(death, Death::After(_))));
+    }
+
+    #[test]
+    fn a_campaign_holds_when_it_shows_what_it_should() {
+        let clean = Campaign::default();
+        let differing = Campaign { differences: vec!["a line".to_owned()], ..Campaign::default() };
+        let failing = Campaign { failures: vec!["a code".to_owned()], ..Campaign::default() };
+        assert!(clean.holds() && !differing.holds() && !failing.holds());
+        assert!(!Campaign { control: true, ..clean }.holds());
+        assert!(Campaign { control: true, ..differing }.holds());
+    }
+}
