@@ -97,7 +97,11 @@ impl Scale {
             let divided = |size: u64, least: u64| (size / QUICK).max(least);
             scale.accounts = (self.accounts / QUICK as u32).max(100);
             scale.records = divided(self.records, 1_000);
-            scale.steps = self.steps.iter().map(|step| (step / QUICK as usize).max(1)).collect();
+            scale.steps = self
+                .steps
+                .iter()
+                .map(|step| (step / QUICK as usize).max(1))
+                .collect();
             scale.seconds = divided(self.seconds, 1);
             scale.warm_up = self.warm_up / QUICK;
             scale.epochs = divided(self.epochs, 100);
@@ -109,14 +113,28 @@ impl Scale {
 
     /// The size of a part's workload in epochs of so many messages.
     pub fn size(&self, part: Part, step: usize) -> Size {
-        let records = if part == Part::Together { self.records / 4 } else { self.records };
-        Size { seed: self.seed, accounts: self.accounts, records, step }
+        let records = if part == Part::Together {
+            self.records / 4
+        } else {
+            self.records
+        };
+        Size {
+            seed: self.seed,
+            accounts: self.accounts,
+            records,
+            step,
+        }
     }
 
     /// The open loop's schedule.
     pub fn schedule(&self) -> Schedule {
         let warm_up = self.warm_up.min(self.seconds - 1);
-        Schedule { rate: self.rate, interval_us: self.interval_us, seconds: self.seconds, warm_up }
+        Schedule {
+            rate: self.rate,
+            interval_us: self.interval_us,
+            seconds: self.seconds,
+            warm_up,
+        }
     }
 }
 
@@ -181,25 +199,62 @@ mod tests {
         let arguments = Arguments::try_parse_from(["tidegate-bench"]).expect("no argument is needed");
         assert!(arguments.command.is_none());
         let size = arguments.scale.effective().size(Part::Alerts, 100_000);
-        assert_eq!(size, Size { seed: 1, accounts: 1_000_000, records: 4_000_000, step: 100_000 });
-        assert_eq!((arguments.scale.steps, arguments.scale.workers), (vec![100_000, 1_000], vec![1, 2]));
+        assert_eq!(
+            size,
+            Size {
+                seed: 1,
+                accounts: 1_000_000,
+                records: 4_000_000,
+                step: 100_000
+            }
+        );
+        assert_eq!(
+            (arguments.scale.steps, arguments.scale.workers),
+            (vec![100_000, 1_000], vec![1, 2])
+        );
     }
 
     #[test]
     fn quick_divides_and_flags_may_follow_the_command() {
-        let words = ["tidegate-bench", "alerts", "--quick", "--records", "40000", "--steps", "100,20", "--warm-up", "99"];
+        let words = [
+            "tidegate-bench",
+            "alerts",
+            "--quick",
+            "--records",
+            "40000",
+            "--steps",
+            "100,20",
+            "--warm-up",
+            "99",
+        ];
         let arguments = Arguments::try_parse_from(words).expect("good words");
         let scale = arguments.scale.effective();
-        assert_eq!((scale.accounts, scale.records, scale.steps.clone()), (50_000, 2_000, vec![5, 1]));
-        assert!(scale.schedule().warm_up < scale.schedule().seconds, "something is counted");
+        assert_eq!(
+            (scale.accounts, scale.records, scale.steps.clone()),
+            (50_000, 2_000, vec![5, 1])
+        );
+        assert!(
+            scale.schedule().warm_up < scale.schedule().seconds,
+            "something is counted"
+        );
     }
 
     #[test]
     fn kills_have_their_own_flags() {
-        let words = ["tidegate-bench", "kills", "--count", "500", "--control", "--seed", "7"];
+        let words = [
+            "tidegate-bench",
+            "kills",
+            "--count",
+            "500",
+            "--control",
+            "--seed",
+            "7",
+        ];
         let arguments = Arguments::try_parse_from(words).expect("good words");
         assert_eq!(arguments.scale.seed, 7);
-        assert!(matches!(arguments.command, Some(Command::Kills(kills)) if kills.count == 500 && kills.control));
+        assert!(
+            matches!(arguments.command, Some(Command::Kills(kills)) if kills.count == 500 && kills.control)
+        );
         assert!(Arguments::try_parse_from(["tidegate-bench", "alerts", "--records", "0"]).is_err());
     }
 }

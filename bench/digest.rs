@@ -75,7 +75,12 @@ impl Digested for DeadLetter {
     fn digest(&self) -> u64 {
         debug_assert_eq!(self.reason, DeadLetterReason::Late, "only valid records are fed");
         let dataflow = self.dataflow.as_deref().unwrap_or_default();
-        late(dataflow, self.partition, self.offset, self.watermark.unwrap_or_default())
+        late(
+            dataflow,
+            self.partition,
+            self.offset,
+            self.watermark.unwrap_or_default(),
+        )
     }
 }
 

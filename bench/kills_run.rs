@@ -61,7 +61,9 @@ impl Program {
             if !cfg!(debug_assertions) {
                 build.arg("--release");
             }
-            let status = build.status().map_err(|error| format!("cargo does not start: {error}"))?;
+            let status = build
+                .status()
+                .map_err(|error| format!("cargo does not start: {error}"))?;
             if !status.success() {
                 return Err(format!("tidegate does not build: {status}"));
             }
@@ -76,15 +78,29 @@ impl Program {
 
     /// Generates a day's inputs and job file.
     pub fn generate(&self, arguments: &[String]) -> Result<(), String> {
-        let output = Command::new(&self.path).args(["--log", "error", "generate"]).args(arguments).output();
+        let output = Command::new(&self.path)
+            .args(["--log", "error", "generate"])
+            .args(arguments)
+            .output();
         let output = output.map_err(|error| format!("tidegate does not start: {error}"))?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("tidegate generate: {words}")) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("tidegate generate: {words}"))
+        }
     }
 
     fn command(&self, copy: &DayCopy, workers: usize, death: Death, follow: bool) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(["--log", "error", "run", "job.toml", "--workers", &workers.to_string()]);
+        command.args([
+            "--log",
+            "error",
+            "run",
+            "job.toml",
+            "--workers",
+            &workers.to_string(),
+        ]);
         if follow {
             command.arg("--follow");
         }
@@ -95,7 +111,11 @@ impl Program {
         if self.control && !copy.is_calm {
             command.env(CONTROL_ARM, "1");
         }
-        command.current_dir(&copy.directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .current_dir(&copy.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -154,6 +174,8 @@ fn ended(status: ExitStatus, child: Child, death: Death) -> End {
     if status.signal() == Some(Signal::KILL.as_raw()) && death != Death::None {
         return End::Killed;
     }
-    let words = child.wait_with_output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    let words = child
+        .wait_with_output()
+        .map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
     End::Failed(format!("{status}: {}", words.unwrap_or_default().trim()))
 }

@@ -50,13 +50,23 @@ impl Digested for OutboundMessage {
             Criterion::DebitedAbove(threshold) => (RuleType::DebitedAbove, number(*threshold)),
             Criterion::CreditedFrom(counterparty) => (RuleType::CreditedFrom, text(counterparty)),
         };
-        alert(&self.alert.entry.entry_id, &self.alert.customer_id, kind, parameter, &self.address)
+        alert(
+            &self.alert.entry.entry_id,
+            &self.alert.customer_id,
+            kind,
+            parameter,
+            &self.address,
+        )
     }
 }
 
 impl Digested for OrderStats {
     fn digest(&self) -> u64 {
-        window(&self.key, self.window_start, [self.count, self.sum, self.min, self.max])
+        window(
+            &self.key,
+            self.window_start,
+            [self.count, self.sum, self.min, self.max],
+        )
     }
 }
 

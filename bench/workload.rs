@@ -44,8 +44,14 @@ pub enum Part {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Part; 6] =
-        [Part::Alerts, Part::Windows, Part::Joins, Part::Patterns, Part::Counts, Part::Together];
+    pub const ALL: [Part; 6] = [
+        Part::Alerts,
+        Part::Windows,
+        Part::Joins,
+        Part::Patterns,
+        Part::Counts,
+        Part::Together,
+    ];
 
     /// Its name, as on the command line.
     pub fn name(self) -> &'static str {
@@ -115,7 +121,10 @@ pub struct Steps<D> {
 
 impl<D> Default for Steps<D> {
     fn default() -> Self {
-        Steps { messages: Vec::new(), cuts: Vec::new() }
+        Steps {
+            messages: Vec::new(),
+            cuts: Vec::new(),
+        }
     }
 }
 
@@ -133,7 +142,10 @@ pub struct Events<R> {
 
 impl<R> Default for Events<R> {
     fn default() -> Self {
-        Events { steps: Steps::default(), watermarks: [].into() }
+        Events {
+            steps: Steps::default(),
+            watermarks: [].into(),
+        }
     }
 }
 
@@ -194,7 +206,10 @@ pub struct Epochs {
 impl Epochs {
     /// Messages in the epochs that are measured.
     pub fn measured(&self) -> u64 {
-        self.messages[self.loading..].iter().map(|count| *count as u64).sum()
+        self.messages[self.loading..]
+            .iter()
+            .map(|count| *count as u64)
+            .sum()
     }
 }
 
@@ -208,15 +223,25 @@ struct Arrivals<R> {
 
 impl<R: Record> Arrivals<R> {
     fn new(part: Part, input: Input, messages: impl Iterator<Item = Message<R>>) -> Self {
-        let messages: Vec<_> = if part.reads(input) { messages.collect() } else { Vec::new() };
+        let messages: Vec<_> = if part.reads(input) {
+            messages.collect()
+        } else {
+            Vec::new()
+        };
         let mut greatest = BEFORE_ALL;
         let as_of = messages.iter().map(|message| {
-            let time = message.timestamp.or_else(|| message.value.as_ref().and_then(R::event_time));
+            let time = message
+                .timestamp
+                .or_else(|| message.value.as_ref().and_then(R::event_time));
             greatest = greatest.max(time.unwrap_or(BEFORE_ALL));
             greatest
         });
         let as_of = as_of.collect();
-        Arrivals { input, messages, as_of }
+        Arrivals {
+            input,
+            messages,
+            as_of,
+        }
     }
 }
 
@@ -225,24 +250,39 @@ impl<R: Record> Arrivals<R> {
 fn cut(as_of: &[&[Millis]], day: Day, step: usize) -> (Epochs, Vec<Vec<usize>>) {
     let mut taken = vec![0; as_of.len()];
     let mut cuts = vec![Vec::new(); as_of.len()];
-    let mut epochs = Epochs { loading: 0, messages: Vec::new() };
+    let mut epochs = Epochs {
+        loading: 0,
+        messages: Vec::new(),
+    };
     let mut count = 0;
     let mut close = |taken: &[usize], count: &mut usize| {
-        cuts.iter_mut().zip(taken).for_each(|(cuts, taken)| cuts.push(*taken));
+        cuts.iter_mut()
+            .zip(taken)
+            .for_each(|(cuts, taken)| cuts.push(*taken));
         epochs.messages.push(std::mem::take(count));
         epochs.messages.len()
     };
     let (mut loading, mut loaded) = (0, false);
     loop {
         // The first of those with the least time: tables stand before events.
-        let nexts = as_of.iter().zip(&taken).map(|(times, taken)| times.get(*taken).copied());
-        let Some((next, time)) = nexts.enumerate().filter_map(|(at, time)| Some((at, time?))).min_by_key(|next| next.1)
+        let nexts = as_of
+            .iter()
+            .zip(&taken)
+            .map(|(times, taken)| times.get(*taken).copied());
+        let Some((next, time)) = nexts
+            .enumerate()
+            .filter_map(|(at, time)| Some((at, time?)))
+            .min_by_key(|next| next.1)
         else {
             break;
         };
         if !loaded && time >= day.start {
             loaded = true;
-            loading = if count > 0 { close(&taken, &mut count) } else { loading };
+            loading = if count > 0 {
+                close(&taken, &mut count)
+            } else {
+                loading
+            };
         }
         taken[next] += 1;
         count += 1;
@@ -260,14 +300,30 @@ fn cut(as_of: &[&[Millis]], day: Day, step: usize) -> (Epochs, Vec<Vec<usize>>) 
 }
 
 /// Splits a table's messages among workers.
-fn table<R: Record>(arrivals: Arrivals<R>, cuts: &[usize], shares: &mut [Share], of: fn(&mut Share) -> &mut Steps<Write<R>>) {
+fn table<R: Record>(
+    arrivals: Arrivals<R>,
+    cuts: &[usize],
+    shares: &mut [Share],
+    of: fn(&mut Share) -> &mut Steps<Write<R>>,
+) {
     let mut offset = 0;
     let mut messages = arrivals.messages.into_iter();
     for length in lengths(cuts) {
-        for Message { partition, key, value, .. } in messages.by_ref().take(length) {
+        for Message {
+            partition,
+            key,
+            value,
+            ..
+        } in messages.by_ref().take(length)
+        {
             let worker = partition as usize % shares.len();
             let (hash, origin) = (key_hash(key.as_bytes()), Origin { partition, offset });
-            of(&mut shares[worker]).messages.push(Write { key, hash, origin, value });
+            of(&mut shares[worker]).messages.push(Write {
+                key,
+                hash,
+                origin,
+                value,
+            });
             offset += 1;
         }
         for share in &mut *shares {
@@ -287,28 +343,48 @@ fn events<R: Record>(
 ) {
     let bound = bound(arrivals.input);
     let mut greatest = vec![None::<Millis>; partitions as usize];
-    let own = |greatest: Option<Millis>| greatest.map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound));
+    let own =
+        |greatest: Option<Millis>| greatest.map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound));
     let (mut offset, mut global) = (0, BEFORE_ALL);
     let mut watermarks = Vec::new();
     let mut messages = arrivals.messages.into_iter();
     for length in lengths(cuts) {
-        for Message { partition, key, value, .. } in messages.by_ref().take(length) {
+        for Message {
+            partition,
+            key,
+            value,
+            ..
+        } in messages.by_ref().take(length)
+        {
             let Some(value) = value else { continue };
             let so_far = &mut greatest[partition as usize];
             let (time, watermark) = (value.event_time(), own(*so_far));
-            let raw = time.filter(|time| *time < watermark).and_then(|_| serde_json::to_vec(&value).ok());
+            let raw = time
+                .filter(|time| *time < watermark)
+                .and_then(|_| serde_json::to_vec(&value).ok());
             *so_far = (*so_far).max(time);
             let (hash, origin) = (key_hash(key.as_bytes()), Origin { partition, offset });
             let worker = partition as usize % shares.len();
             let raw = raw.map(Vec::into_boxed_slice);
-            of(&mut shares[worker]).steps.messages.push(Stamped { key, hash, origin, watermark, raw, value });
+            of(&mut shares[worker]).steps.messages.push(Stamped {
+                key,
+                hash,
+                origin,
+                watermark,
+                raw,
+                value,
+            });
             offset += 1;
         }
         for share in &mut *shares {
             let steps = &mut of(share).steps;
             steps.cuts.push(steps.messages.len());
         }
-        let least = greatest.iter().map(|greatest| own(*greatest)).min().unwrap_or(BEFORE_ALL);
+        let least = greatest
+            .iter()
+            .map(|greatest| own(*greatest))
+            .min()
+            .unwrap_or(BEFORE_ALL);
         watermarks.push((least > global).then_some(least));
         global = global.max(least);
     }
@@ -316,13 +392,19 @@ fn events<R: Record>(
         *last = Some(AFTER_ALL);
     }
     let watermarks: Watermarks = watermarks.into();
-    shares.iter_mut().for_each(|share| of(share).watermarks = Arc::clone(&watermarks));
+    shares
+        .iter_mut()
+        .for_each(|share| of(share).watermarks = Arc::clone(&watermarks));
 }
 
 /// The setting `max_out_of_orderness_ms` of an input.
 pub fn bound(input: Input) -> Millis {
     let specs = Dataflow::ALL.into_iter().flat_map(|dataflow| dataflow.inputs());
-    specs.filter(|spec| spec.name == input.name()).map(|spec| spec.max_out_of_orderness_ms).max().unwrap_or(0)
+    specs
+        .filter(|spec| spec.name == input.name())
+        .map(|spec| spec.max_out_of_orderness_ms)
+        .max()
+        .unwrap_or(0)
 }
 
 /// Cuts as lengths.
@@ -375,13 +457,31 @@ pub fn decoded(part: Part, size: Size, workers: usize) -> (Epochs, Vec<Share>) {
     let arrived = Arrived::new(part, day);
     let (epochs, cuts) = cut(&arrived.as_of(), day, size.step);
     let mut shares = vec![Share::default(); workers];
-    table(arrived.authorizations, &cuts[0], &mut shares, |share| &mut share.authorizations);
-    table(arrived.settings, &cuts[1], &mut shares, |share| &mut share.settings);
-    events(arrived.entries, &cuts[2], day.partitions, &mut shares, |share| &mut share.entries);
-    events(arrived.orders, &cuts[3], day.partitions, &mut shares, |share| &mut share.orders);
-    events(arrived.payments, &cuts[4], day.partitions, &mut shares, |share| &mut share.payments);
-    events(arrived.transactions, &cuts[5], day.partitions, &mut shares, |share| &mut share.transactions);
-    events(arrived.events, &cuts[6], day.partitions, &mut shares, |share| &mut share.events);
+    table(arrived.authorizations, &cuts[0], &mut shares, |share| {
+        &mut share.authorizations
+    });
+    table(arrived.settings, &cuts[1], &mut shares, |share| {
+        &mut share.settings
+    });
+    events(arrived.entries, &cuts[2], day.partitions, &mut shares, |share| {
+        &mut share.entries
+    });
+    events(arrived.orders, &cuts[3], day.partitions, &mut shares, |share| {
+        &mut share.orders
+    });
+    events(arrived.payments, &cuts[4], day.partitions, &mut shares, |share| {
+        &mut share.payments
+    });
+    events(
+        arrived.transactions,
+        &cuts[5],
+        day.partitions,
+        &mut shares,
+        |share| &mut share.transactions,
+    );
+    events(arrived.events, &cuts[6], day.partitions, &mut shares, |share| {
+        &mut share.events
+    });
     (epochs, shares)
 }
 
@@ -399,7 +499,13 @@ pub fn lines(part: Part, size: Size) -> (Epochs, Vec<LineInput>) {
         written(arrived.transactions, &cuts[5], day),
         written(arrived.events, &cuts[6], day),
     ];
-    (epochs, inputs.into_iter().filter(|input| part.reads(input.input)).collect())
+    (
+        epochs,
+        inputs
+            .into_iter()
+            .filter(|input| part.reads(input.input))
+            .collect(),
+    )
 }
 
 /// A message as a line of an input.
@@ -417,11 +523,20 @@ fn written<R: Record>(arrivals: Arrivals<R>, cuts: &[usize], day: Day) -> LineIn
     for length in lengths(cuts) {
         for message in messages.by_ref().take(length) {
             let bytes = &mut partitions[message.partition as usize].bytes;
-            let line = Line { key: &message.key, timestamp: message.timestamp, value: message.value.as_ref() };
+            let line = Line {
+                key: &message.key,
+                timestamp: message.timestamp,
+                value: message.value.as_ref(),
+            };
             serde_json::to_writer(&mut *bytes, &line).expect("records of the contract are JSON");
             bytes.push(b'\n');
         }
-        partitions.iter_mut().for_each(|lines| lines.cuts.push(lines.bytes.len()));
+        partitions
+            .iter_mut()
+            .for_each(|lines| lines.cuts.push(lines.bytes.len()));
     }
-    LineInput { input: arrivals.input, partitions }
+    LineInput {
+        input: arrivals.input,
+        partitions,
+    }
 }
