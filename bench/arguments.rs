@@ -1,5 +1,5 @@
-//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults are the canonical
-//! workload. Parsing does no I/O.
+//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults are
+//! the canonical workload. Parsing does no I/O.
 
 use crate::open_loop::Schedule;
 use crate::workload::{Part, Size};

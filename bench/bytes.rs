@@ -1,4 +1,5 @@
-//! The engine from JSON lines to JSON lines: what runs in production between the reader thread and the committer thread.
+//! The engine from JSON lines to JSON lines: what runs in production between the reader thread and the
+//! committer thread.
 //!
 //! ```text
 //!  LineInput ─► Feed: split, decode, stamp ─► catalogue::build ─► encode ─► seal ─► gate: rows counted
@@ -6,8 +7,9 @@
 //!                                      └──────────────────────────►┘ every worker's share seals
 //! ```
 //!
-//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files, threads and the
-//! commit are missing: a partition's bytes are handed over as a reader would, and a sealed epoch is counted.
+//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files, threads
+//! and the commit are missing: a partition's bytes are handed over as a reader would, and a sealed epoch is
+//! counted.
 
 use crate::digest::Tally;
 use crate::engine::{Run, give_way};
@@ -113,8 +115,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
 }
 
 impl Pump {
-    /// Builds the part on this worker. `sealed` is called on the first worker with the index of every complete epoch of
-    /// the workload and its rows.
+    /// Builds the part on this worker. `sealed` is called on the first worker with the index of every
+    /// complete epoch of the workload and its rows.
     pub fn new(
         worker: &mut Worker,
         split: &Split,

@@ -1,15 +1,15 @@
-//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again until they
-//! end, and compared with a run that nobody disturbed.
+//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again
+//! until they end, and compared with a run that nobody disturbed.
 //!
 //! ```text
-//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in its restore ─► ... ─► ends
-//!                                                                            outputs as multisets of lines, against calm
+//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in restore ─► ... ─► ends
+//!                                                                   outputs as multisets of lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
 //! ```
 //!
-//! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With `--control`
-//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no difference
-//! has proved nothing and fails.
+//! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With
+//! `--control` the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then
+//! finds no difference has proved nothing and fails.
 
 use crate::arguments::KillsArguments;
 use crate::kills_day::{DayCopy, Reference, prepare};
@@ -78,7 +78,8 @@ impl Campaign {
             .filter(|point| self.points.contains_key(**point))
             .count();
         let mut text = format!(
-            "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, {hit} of {} points hit\n",
+            "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, \
+             {hit} of {} points hit\n",
             kills - by_clock,
             POINTS.len(),
         );

@@ -6,9 +6,9 @@
 //!             /round-N   copies: inputs linked, outputs and state new
 //! ```
 //!
-//! Outputs are compared as multisets of lines. A round that followed its inputs has cut its epochs by the clock, so of
-//! `counts`, which gives a row per epoch, the last row of each key is compared; tables stand still there because what an
-//! entry meets would depend on when it was read.
+//! Outputs are compared as multisets of lines. A round that followed its inputs has cut its epochs by the
+//! clock, so of `counts`, which gives a row per epoch, the last row of each key is compared; tables stand
+//! still there because what an entry meets would depend on when it was read.
 
 use crate::kills::Chance;
 use crate::kills_run::{Death, End, Program};
@@ -47,7 +47,8 @@ pub struct Reference {
     pub seconds: Duration,
 }
 
-/// The days of a campaign; their directory is removed with them, unless rounds were left in it for inspection.
+/// The days of a campaign; their directory is removed with them, unless rounds were left in it for
+/// inspection.
 pub struct Days {
     /// For rounds that read to the end.
     pub finite: Reference,
@@ -150,8 +151,8 @@ impl Reference {
         })
     }
 
-    /// What a copy's outputs have that they should not, and the other way round, by file. `last_counts`: of counts, only
-    /// the last row of each key.
+    /// What a copy's outputs have that they should not, and the other way round, by file. `last_counts`: of
+    /// counts, only the last row of each key.
     pub fn differences(&self, copy: &DayCopy, last_counts: bool) -> Vec<String> {
         let found = match outputs(&copy.directory) {
             Ok(found) => found,

@@ -119,8 +119,8 @@ impl Program {
         command
     }
 
-    /// Lives one life on a copy. With `growth` it follows its inputs, which grow meanwhile, and is asked to end once they
-    /// are complete.
+    /// Lives one life on a copy. With `growth` it follows its inputs, which grow meanwhile, and is asked to
+    /// end once they are complete.
     pub fn run(
         &self,
         copy: &DayCopy,

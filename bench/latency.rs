@@ -1,4 +1,5 @@
-//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that HdrHistogram's tools plot.
+//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that HdrHistogram's
+//! tools plot.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

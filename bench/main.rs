@@ -9,8 +9,9 @@
 //!  kills: runs of the real program, killed and compared
 //! ```
 //!
-//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are; 1 engine and
-//! hand-written loop disagree, the campaign found what it must not, or a measurement failed; 2 usage.
+//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are; 1
+//! engine and hand-written loop disagree, the campaign found what it must not, or a measurement failed; 2
+//! usage.
 
 mod arguments;
 mod baseline;

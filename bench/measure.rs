@@ -4,7 +4,8 @@
 //!  parent ── Case as JSON ──► child: generate, run, count ── Outcome as JSON ──► parent
 //! ```
 //!
-//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean on each other.
+//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean on
+//! each other.
 
 use crate::digest::Tally;
 use crate::latency::{Latencies, Percentiles};
@@ -198,7 +199,8 @@ mod tests {
         }
     }
 
-    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number of workers.
+    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number of
+    /// workers.
     #[test]
     fn engine_and_loops_agree() {
         for part in Part::ALL {

@@ -1,5 +1,5 @@
-//! Memory follows the live rows: tables are rewritten again and again, and the process stays as large as after the first
-//! load. Through the real alerts dataflow: upserts, arrangements, their join and the index.
+//! Memory follows the live rows: tables are rewritten again and again, and the process stays as large as
+//! after the first load. Through the real alerts dataflow: upserts, arrangements, their join and the index.
 
 use crate::process::{Resident, resident};
 use serde::{Deserialize, Serialize};
@@ -36,8 +36,8 @@ impl Growth {
     }
 }
 
-/// Loads settings and authorizations of so many customers and accounts, then rewrites every row so many times, each
-/// time with a different value, an epoch for each rewrite.
+/// Loads settings and authorizations of so many customers and accounts, then rewrites every row so many
+/// times, each time with a different value, an epoch for each rewrite.
 pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
     let growth = timely::execute_directly(move |worker| {
         let (mut settings_in, mut authorizations_in) = (UpdateHandle::new(), UpdateHandle::new());
@@ -80,7 +80,8 @@ pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
                 loaded = resident();
             } else if version % PROGRESS == 0 {
                 let now = resident().now;
-                let _ = writeln!(std::io::stderr(), "{version} rewrites: {} MB resident", now >> 20); // nobody need see it
+                // Nobody need see it.
+                let _ = writeln!(std::io::stderr(), "{version} rewrites: {} MB resident", now >> 20);
             }
         }
         Growth {

@@ -1,15 +1,19 @@
 //! The canonical workload: a generated bank day in memory, cut into epochs, split among workers.
 //!
 //! ```text
-//!  generator ─► arrivals per input ─► merged by as-of time, cut every `step` messages ─► epochs ─┬─► Share per worker: decoded
-//!                                     a table's snapshot first, in epochs of LOAD_STEP           └─► LineInput: JSON lines
+//!  generator ─► arrivals per input ─► merged by as-of time, cut every `step` messages ─► epochs ─┐
+//!                                     a table's snapshot first, in epochs of LOAD_STEP           │
+//!                                                   Share per worker: decoded ◄──────────────────┤
+//!                                                   LineInput: JSON lines ◄──────────────────────┘
 //! ```
 //!
-//! The same epochs reach the engine on any number of workers and the hand-written loops, so outputs are comparable to
-//! the message. Watermarks are those the engine's clock would give: per epoch, the least over the partitions of the
-//! greatest event time minus the input's bound; the last epoch is empty and ends every partition.
+//! The same epochs reach the engine on any number of workers and the hand-written loops, so outputs are
+//! comparable to the message. Watermarks are those the engine's clock would give: per epoch, the least over
+//! the partitions of the greatest event time minus the input's bound; the last epoch is empty and ends every
+//! partition.
 //!
-//! Everything lies in memory before the clock starts. It counts as resident memory, generating it does not count as time.
+//! Everything lies in memory before the clock starts. It counts as resident memory, generating it does not
+//! count as time.
 
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Records: what every input yields, whatever its kind and format.
 //!
-//! A record's **origin** is (input, partition, offset). Within one input, origins order the records of a key where event
-//! times tie, so no result depends on which worker read what first.
+//! A record's **origin** is (input, partition, offset). Within one input, origins order the records of a key
+//! where event times tie, so no result depends on which worker read what first.
 
 use crate::time::{Diff, Epoch, Millis};
 use compact_str::CompactString;
@@ -37,8 +37,8 @@ pub trait Record:
     /// Event time of the record; none for rows of tables.
     fn event_time(&self) -> Option<Millis>;
 
-    /// What the types cannot say: ranges, a key that disagrees with the key field, a rule without its parameter.
-    /// The error is the text of an INVALID dead letter.
+    /// What the types cannot say: ranges, a key that disagrees with the key field, a rule without its
+    /// parameter. The error is the text of an INVALID dead letter.
     fn check(&self, key: &str) -> Result<(), String>;
 }
 
@@ -78,8 +78,8 @@ pub type Updates<'s, D> = VecCollection<'s, Epoch, D, Diff>;
 /// A stream of messages: effects, which unlike updates cannot be taken back.
 pub type Messages<'s, D> = Stream<'s, Epoch, Vec<D>>;
 
-/// An event input: its records (keyed by message key, spread by partition) and its global watermark after each epoch in
-/// which it rose (the same on every worker).
+/// An event input: its records (keyed by message key, spread by partition) and its global watermark after
+/// each epoch in which it rose (the same on every worker).
 pub struct Records<'s, R: Record> {
     /// The records; a retraction repeats the record with a negative difference.
     pub updates: Updates<'s, Stamped<R>>,

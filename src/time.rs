@@ -1,11 +1,12 @@
 //! Time: epochs, event time and watermarks.
 //!
-//! Two times never mix. The **epoch** (`u64`) is the one timely timestamp of every dataflow; it says which records are
-//! committed together. **Event time** (`i64`, milliseconds since the Unix epoch) stays in the data; it says to which
-//! window a record belongs and whether it is late.
+//! Two times never mix. The **epoch** (`u64`) is the one timely timestamp of every dataflow; it says which
+//! records are committed together. **Event time** (`i64`, milliseconds since the Unix epoch) stays in the
+//! data; it says to which window a record belongs and whether it is late.
 //!
-//! [`InputClock`] is the fold of bindings into one input's *global watermark*. It is pure: the watermark operator of
-//! every worker, the checkpointer and `tidegate status` all apply the same bindings and see the same watermark.
+//! [`InputClock`] is the fold of bindings into one input's *global watermark*. It is pure: the watermark
+//! operator of every worker, the checkpointer and `tidegate status` all apply the same bindings and see the
+//! same watermark.
 
 use crate::checkpoint::binding::PartitionBinding;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,8 @@ pub struct PartitionClock {
     pub greatest: Option<Millis>,
     /// The floor it got when it last woke: the input's global watermark of the epoch before.
     pub floor: Option<Millis>,
-    /// Stands at its end for longer than the idle timeout, or was found after the start and has no record yet.
+    /// Stands at its end for longer than the idle timeout, or was found after the start and has no record
+    /// yet.
     pub idle: bool,
     /// A finite partition read to its end; its watermark is [`AFTER_ALL`] from then on.
     pub ended: bool,
@@ -86,7 +88,8 @@ impl InputClock {
         clock.ended |= share.ended;
     }
 
-    /// Ends an epoch: the minimum over the active partitions, never less than before. With no active partition it stays.
+    /// Ends an epoch: the minimum over the active partitions, never less than before. With no active
+    /// partition it stays.
     pub fn close_epoch(&mut self) -> Millis {
         let bound = self.max_out_of_orderness_ms;
         let active = self.partitions.values().filter(|clock| !clock.idle);

@@ -1,7 +1,8 @@
 //! Where every partition is read on: recorded positions against the files that are there now.
 //!
-//! Partitions are numbered by their place in the bytewise sorted matches at the first start and keep their numbers; files
-//! found later take the next ones. A recorded file must still be there and no shorter than what was committed of it.
+//! Partitions are numbered by their place in the bytewise sorted matches at the first start and keep their
+//! numbers; files found later take the next ones. A recorded file must still be there and no shorter than
+//! what was committed of it.
 
 use super::{InputPlan, Plan, Recovered};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};

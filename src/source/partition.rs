@@ -1,8 +1,9 @@
 //! One partition: bytes in, decoded items in a queue, items out by position, place or arrival.
 //!
-//! Two clocks run here. The **front** follows what was decoded (it decides INVALID by `max_jump_ms`, and the place of
-//! messages without a time of their own); the **taken** clock follows what was given to epochs (it is what bindings record,
-//! and its floor is part of the watermark that records carry). Both are pure functions of the log and of recorded wake-ups.
+//! Two clocks run here. The **front** follows what was decoded (it decides INVALID by `max_jump_ms`, and the
+//! place of messages without a time of their own); the **taken** clock follows what was given to epochs (it
+//! is what bindings record, and its floor is part of the watermark that records carry). Both are pure
+//! functions of the log and of recorded wake-ups.
 
 use super::{Filling, InputSettings, Place};
 use crate::checkpoint::binding::PartitionBinding;
@@ -90,7 +91,8 @@ pub(super) struct PartitionFeed<R> {
     pub(super) asked: bool,
     /// Since when the partition stands at its end.
     pub(super) at_end: Option<Instant>,
-    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of its own.
+    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of
+    /// its own.
     counted_to: Option<u64>,
     /// Positions at which a finite run has cut the last line; replay cuts there again.
     recorded: VecDeque<u64>,
@@ -210,7 +212,8 @@ impl<R: Record> PartitionFeed<R> {
         self.finite && self.at_end.is_some()
     }
 
-    /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not known.
+    /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not
+    /// known.
     pub(super) fn held(&self, cap: usize, most: usize, settings: &InputSettings) -> super::Held {
         let mut complete = Vec::new();
         for (index, (place, count)) in self.places.iter().enumerate() {
@@ -265,8 +268,8 @@ impl<R: Record> PartitionFeed<R> {
         !self.finite && !self.clock.idle && self.queue.is_empty() && self.at_end.is_some_and(timed_out)
     }
 
-    /// Takes at most `cap` items that satisfy `wanted`, and gives the partition's share of the binding, none if nothing
-    /// changed. `idle`: the partition is idle from this epoch on.
+    /// Takes at most `cap` items that satisfy `wanted`, and gives the partition's share of the binding, none
+    /// if nothing changed. `idle`: the partition is idle from this epoch on.
     pub(super) fn take(
         &mut self,
         wanted: impl Fn(Place, u64) -> bool,
