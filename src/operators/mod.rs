@@ -29,7 +29,7 @@ pub use drive::{Core, Side, drive};
 
 use crate::checkpoint::row::StateRow;
 use crate::record::Messages;
-use crate::time::{Epoch, Millis};
+use crate::time::{Diff, Epoch, Millis};
 use std::cell::RefCell;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
@@ -103,9 +103,12 @@ pub fn route(hash: u64) -> u64 {
     hash >> 32
 }
 
+/// One update of a collection.
+type Update<D> = (D, Epoch, Diff);
+
 /// The exchange of updates by a hash they carry.
 pub(crate) fn by_hash<D: timely::ExchangeData>(
     hash: fn(&D) -> u64,
-) -> Exchange<(D, Epoch, crate::time::Diff), impl FnMut(&(D, Epoch, crate::time::Diff)) -> u64> {
-    Exchange::new(move |(data, _, _): &(D, Epoch, crate::time::Diff)| route(hash(data)))
+) -> Exchange<Update<D>, impl FnMut(&Update<D>) -> u64> {
+    Exchange::new(move |(data, _, _): &Update<D>| route(hash(data)))
 }

@@ -158,7 +158,7 @@ impl<R: Record> Feed for InputFeed<R> {
                     let mine = |share: &&PartitionBinding| {
                         (share.input, share.partition) == (settings.index, *number)
                     };
-                    let Some(last) = recorded.iter().filter(mine).next_back() else {
+                    let Some(last) = recorded.iter().rfind(mine) else {
                         continue;
                     };
                     recorded
