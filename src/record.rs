@@ -106,6 +106,10 @@ pub trait Output: Serialize + Clone + std::fmt::Debug + Send + 'static {
     fn key(&self) -> Option<&str>;
     /// The order within output and epoch. `Serialize` gives the message value.
     fn rank(&self) -> Rank;
+    /// `input/partition/offset` of what a message without a key comes from: it places the message instead.
+    fn origin(&self) -> String {
+        String::new()
+    }
 }
 
 /// Why a message went to the dead letters.
@@ -168,6 +172,10 @@ impl DeadLetter {
 impl Output for DeadLetter {
     fn key(&self) -> Option<&str> {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    fn origin(&self) -> String {
+        format!("{}/{}/{}", self.input, self.partition, self.offset)
     }
 
     /// By offset within an input's partition.
