@@ -1,8 +1,8 @@
 //! What can stand in a job's way from outside: another instance, a full disk, a directory that may not be written,
 //! inputs that lose what was read of them.
 //!
-//! Each ends the program with its own exit code and the name of the thing. Nothing wrong was committed by then: once the
-//! obstacle is gone, the final files are those of an undisturbed run.
+//! Each ends the program with its own exit code and the name of the thing. Nothing wrong was committed by then:
+//! once the obstacle is gone, the final files are those of an undisturbed run.
 
 use crate::day::{
     HALFWAY, UNDISTURBED, assert_outputs, day, halfway, inputs, outputs, refused, run, start_run, status,
