@@ -1,4 +1,5 @@
-//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults are the canonical
+//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults
+//! are the canonical
 //! workload. Parsing does no I/O.
 
 use crate::open_loop::Schedule;
@@ -10,8 +11,8 @@ use std::path::PathBuf;
 pub const QUICK: u64 = 20;
 
 const EXAMPLES: &str = "\
-Without a command everything but `kills` is measured, and the results are saved. Engine and hand-written loop must give
-the same messages, or the run fails.
+Without a command everything but `kills` is measured, and the results are saved. Engine and hand-written
+loop must give the same messages, or the run fails.
 
 Examples:
   tidegate-bench                              the canonical run, about half an hour
@@ -49,37 +50,61 @@ pub struct Scale {
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Accounts; as many customers, users and keys
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(100..=9_999_999))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u32).range(100..=9_999_999)
+    )]
     pub accounts: u32,
     /// Records of each event input; `together` reads a quarter of each
-    #[arg(long, global = true, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 4_000_000,
+        value_parser = clap::value_parser!(u64).range(1_000..)
+    )]
     pub records: u64,
     /// Messages in an epoch, one run for each
-    #[arg(long, global = true, value_name = "N,..", value_delimiter = ',', default_values_t = [100_000, 1_000])]
+    #[arg(
+        long, global = true, value_name = "N,..", value_delimiter = ',',
+        default_values_t = [100_000, 1_000]
+    )]
     pub steps: Vec<usize>,
     /// Worker threads, one run for each
     #[arg(long, global = true, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 2])]
     pub workers: Vec<usize>,
     /// Open loop: records a second
-    #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1_000..=100_000_000)
+    )]
     pub rate: u64,
     /// Open loop: length of an epoch, microseconds
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(10..=1_000_000)
+    )]
     pub interval_us: u64,
     /// Open loop: length, warm-up included, seconds
-    #[arg(long, global = true, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
     pub seconds: u64,
     /// Open loop: not counted at the start, seconds
     #[arg(long, global = true, value_name = "N", default_value_t = 5)]
     pub warm_up: u64,
     /// Flat cost: the greatest number of past epochs
-    #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(100..)
+    )]
     pub epochs: u64,
     /// Flat cost: the greatest number of open windows, waiting records and timers
     #[arg(long, global = true, value_name = "N", default_value_t = 1_000_000)]
     pub pending: u64,
     /// Memory: rows of each table
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=9_999_999))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(2..=9_999_999)
+    )]
     pub rows: u32,
     /// Memory: how often every row is rewritten
     #[arg(long, global = true, value_name = "N", default_value_t = 10_000)]
@@ -97,7 +122,11 @@ impl Scale {
             let divided = |size: u64, least: u64| (size / QUICK).max(least);
             scale.accounts = (self.accounts / QUICK as u32).max(100);
             scale.records = divided(self.records, 1_000);
-            scale.steps = self.steps.iter().map(|step| (step / QUICK as usize).max(1)).collect();
+            scale.steps = self
+                .steps
+                .iter()
+                .map(|step| (step / QUICK as usize).max(1))
+                .collect();
             scale.seconds = divided(self.seconds, 1);
             scale.warm_up = self.warm_up / QUICK;
             scale.epochs = divided(self.epochs, 100);
@@ -109,14 +138,28 @@ impl Scale {
 
     /// The size of a part's workload in epochs of so many messages.
     pub fn size(&self, part: Part, step: usize) -> Size {
-        let records = if part == Part::Together { self.records / 4 } else { self.records };
-        Size { seed: self.seed, accounts: self.accounts, records, step }
+        let records = if part == Part::Together {
+            self.records / 4
+        } else {
+            self.records
+        };
+        Size {
+            seed: self.seed,
+            accounts: self.accounts,
+            records,
+            step,
+        }
     }
 
     /// The open loop's schedule.
     pub fn schedule(&self) -> Schedule {
         let warm_up = self.warm_up.min(self.seconds - 1);
-        Schedule { rate: self.rate, interval_us: self.interval_us, seconds: self.seconds, warm_up }
+        Schedule {
+            rate: self.rate,
+            interval_us: self.interval_us,
+            seconds: self.seconds,
+            warm_up,
+        }
     }
 }
 
@@ -159,7 +202,10 @@ pub struct KillsArguments {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub count: u64,
     /// Accounts of the generated day
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(
+        long, value_name = "N", default_value_t = 2_000,
+        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
+    )]
     pub day_accounts: u32,
     /// With the tie between data and progress cut: must report differences
     #[arg(long)]
@@ -181,25 +227,62 @@ mod tests {
         let arguments = Arguments::try_parse_from(["tidegate-bench"]).expect("no argument is needed");
         assert!(arguments.command.is_none());
         let size = arguments.scale.effective().size(Part::Alerts, 100_000);
-        assert_eq!(size, Size { seed: 1, accounts: 1_000_000, records: 4_000_000, step: 100_000 });
-        assert_eq!((arguments.scale.steps, arguments.scale.workers), (vec![100_000, 1_000], vec![1, 2]));
+        assert_eq!(
+            size,
+            Size {
+                seed: 1,
+                accounts: 1_000_000,
+                records: 4_000_000,
+                step: 100_000
+            }
+        );
+        assert_eq!(
+            (arguments.scale.steps, arguments.scale.workers),
+            (vec![100_000, 1_000], vec![1, 2])
+        );
     }
 
     #[test]
     fn quick_divides_and_flags_may_follow_the_command() {
-        let words = ["tidegate-bench", "alerts", "--quick", "--records", "40000", "--steps", "100,20", "--warm-up", "99"];
+        let words = [
+            "tidegate-bench",
+            "alerts",
+            "--quick",
+            "--records",
+            "40000",
+            "--steps",
+            "100,20",
+            "--warm-up",
+            "99",
+        ];
         let arguments = Arguments::try_parse_from(words).expect("good words");
         let scale = arguments.scale.effective();
-        assert_eq!((scale.accounts, scale.records, scale.steps.clone()), (50_000, 2_000, vec![5, 1]));
-        assert!(scale.schedule().warm_up < scale.schedule().seconds, "something is counted");
+        assert_eq!(
+            (scale.accounts, scale.records, scale.steps.clone()),
+            (50_000, 2_000, vec![5, 1])
+        );
+        assert!(
+            scale.schedule().warm_up < scale.schedule().seconds,
+            "something is counted"
+        );
     }
 
     #[test]
     fn kills_have_their_own_flags() {
-        let words = ["tidegate-bench", "kills", "--count", "500", "--control", "--seed", "7"];
+        let words = [
+            "tidegate-bench",
+            "kills",
+            "--count",
+            "500",
+            "--control",
+            "--seed",
+            "7",
+        ];
         let arguments = Arguments::try_parse_from(words).expect("good words");
         assert_eq!(arguments.scale.seed, 7);
-        assert!(matches!(arguments.command, Some(Command::Kills(kills)) if kills.count == 500 && kills.control));
+        assert!(
+            matches!(arguments.command, Some(Command::Kills(kills)) if kills.count == 500 && kills.control)
+        );
         assert!(Arguments::try_parse_from(["tidegate-bench", "alerts", "--records", "0"]).is_err());
     }
 }

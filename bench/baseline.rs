@@ -6,7 +6,8 @@
 //!  LineInput: lines ─► decode ─► stamp ┘   epoch by epoch, tables first
 //! ```
 //!
-//! Decoder and encoder are the engine's, the key hash too; all else is written for the purpose: no frontiers, no batches,
+//! Decoder and encoder are the engine's, the key hash too; all else is written for the purpose: no
+//! frontiers, no batches,
 //! no retractions, no state to restore. What it gives must equal what the engine gives, or the run fails.
 
 use crate::baseline_alerts::{Alerts, Interest, Rule};
@@ -23,7 +24,7 @@ use tidegate::record::{Origin, Record, Stamped, Write, key_hash};
 use tidegate::time::{AFTER_ALL, BEFORE_ALL, Millis};
 use tidegate_dataflows::catalogue::Dataflow;
 use tidegate_dataflows::generator::Input;
-use tidegate_dataflows::records::{Address, AccountEntry, Event, Order, Payment, Transaction};
+use tidegate_dataflows::records::{AccountEntry, Address, Event, Order, Payment, Transaction};
 
 /// All loops; those that a part does not need stay empty.
 struct Loops {
@@ -67,7 +68,10 @@ impl Loops {
         }
         if self.has(Dataflow::EnrichedOrders) {
             let out = &mut self.out;
-            if !self.joins.order(order, |first, second| out.pair(&order.key, first, second)) {
+            if !self
+                .joins
+                .order(order, |first, second| out.pair(&order.key, first, second))
+            {
                 self.out.late("orders", Dataflow::EnrichedOrders, order);
             }
         }
@@ -75,7 +79,9 @@ impl Loops {
 
     fn payment(&mut self, payment: &Stamped<Payment>) {
         let out = &mut self.out;
-        if !self.joins.payment(payment, |order, payment_of| out.pair(&payment.key, order, payment_of)) {
+        if !self.joins.payment(payment, |order, payment_of| {
+            out.pair(&payment.key, order, payment_of)
+        }) {
             self.out.late("payments", Dataflow::EnrichedOrders, payment);
         }
     }
@@ -93,7 +99,8 @@ impl Loops {
     /// Ends an epoch, after which the global watermarks are these.
     fn finish(&mut self, orders: Millis, payments: Millis, transactions: Millis) {
         let out = &mut self.out;
-        self.windows.close(orders, |start, figures| out.window(start, &figures));
+        self.windows
+            .close(orders, |start, figures| out.window(start, &figures));
         self.joins.watermarks(orders, payments);
         self.patterns.pass(transactions, |finding| match finding {
             Finding::Match(first, second) => out.risk(first, second),
@@ -140,13 +147,30 @@ pub fn run_decoded(part: Part, epochs: &Epochs, share: Share) -> Run {
     let mut transactions = split(share.transactions);
     let mut events = Cursor::new(share.events.steps);
     timed(epochs, loops_tally, &mut loops, |loops, epoch| {
-        authorizations.next(epoch).iter().for_each(|write| loops.alerts.authorize(write));
-        settings.next(epoch).iter().for_each(|write| loops.alerts.settings(write));
+        authorizations
+            .next(epoch)
+            .iter()
+            .for_each(|write| loops.alerts.authorize(write));
+        settings
+            .next(epoch)
+            .iter()
+            .for_each(|write| loops.alerts.settings(write));
         loops.entries(entries.next(epoch));
         orders.0.next(epoch).iter().for_each(|order| loops.order(order));
-        payments.0.next(epoch).iter().for_each(|payment| loops.payment(payment));
-        transactions.0.next(epoch).iter().for_each(|transaction| loops.transaction(transaction));
-        events.next(epoch).iter().for_each(|event| loops.event(event, epoch));
+        payments
+            .0
+            .next(epoch)
+            .iter()
+            .for_each(|payment| loops.payment(payment));
+        transactions
+            .0
+            .next(epoch)
+            .iter()
+            .for_each(|transaction| loops.transaction(transaction));
+        events
+            .next(epoch)
+            .iter()
+            .for_each(|event| loops.event(event, epoch));
         loops.finish(
             stands(&mut orders.2, &orders.1, epoch),
             stands(&mut payments.2, &payments.1, epoch),
@@ -179,7 +203,12 @@ fn timed<S>(
         }
     }
     let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), cpu_seconds() - cpu);
-    Run { tally: tally(state), epoch_nanos, seconds, cpu_seconds }
+    Run {
+        tally: tally(state),
+        epoch_nanos,
+        seconds,
+        cpu_seconds,
+    }
 }
 
 /// What is known of a partition.
@@ -202,15 +231,31 @@ impl Reader {
     fn new(input: LineInput) -> Self {
         let partition = |(number, lines)| {
             let splitter = Lines::new(0, MAX_RECORD_BYTES);
-            Partition { number, lines, splitter, greatest: None, ended: false }
+            Partition {
+                number,
+                lines,
+                splitter,
+                greatest: None,
+                ended: false,
+            }
         };
         let partitions = (0..).zip(input.partitions).map(partition).collect();
-        Reader { input: input.input, bound: bound(input.input), partitions }
+        Reader {
+            input: input.input,
+            bound: bound(input.input),
+            partitions,
+        }
     }
 
     /// The global watermark.
     fn watermark(&self) -> Millis {
-        let own = |partition: &Partition| if partition.ended { AFTER_ALL } else { partition.watermark(self.bound) };
+        let own = |partition: &Partition| {
+            if partition.ended {
+                AFTER_ALL
+            } else {
+                partition.watermark(self.bound)
+            }
+        };
         self.partitions.iter().map(own).min().unwrap_or(BEFORE_ALL)
     }
 
@@ -218,8 +263,19 @@ impl Reader {
     fn writes<R: Record>(&mut self, epoch: usize, mut each: impl FnMut(&Write<R>)) {
         for partition in &mut self.partitions {
             partition.decode::<R>(epoch, true, |partition, offset, message, _| {
-                let (hash, origin) = (key_hash(message.key.as_bytes()), Origin { partition: partition.0, offset });
-                each(&Write { key: message.key, hash, origin, value: message.value });
+                let (hash, origin) = (
+                    key_hash(message.key.as_bytes()),
+                    Origin {
+                        partition: partition.0,
+                        offset,
+                    },
+                );
+                each(&Write {
+                    key: message.key,
+                    hash,
+                    origin,
+                    value: message.value,
+                });
             });
         }
     }
@@ -230,12 +286,30 @@ impl Reader {
         for partition in &mut self.partitions {
             partition.decode::<R>(epoch, false, |partition, offset, message, line| {
                 let Some(value) = message.value else { return };
-                let watermark = partition.1.map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound));
+                let watermark = partition
+                    .1
+                    .map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound));
                 let time = value.event_time();
-                let raw = time.filter(|time| *time < watermark).and_then(|_| raw_value(line)).map(Box::from);
+                let raw = time
+                    .filter(|time| *time < watermark)
+                    .and_then(|_| raw_value(line))
+                    .map(Box::from);
                 *partition.1 = (*partition.1).max(time);
-                let (hash, origin) = (key_hash(message.key.as_bytes()), Origin { partition: partition.0, offset });
-                each(&Stamped { key: message.key, hash, origin, watermark, raw, value });
+                let (hash, origin) = (
+                    key_hash(message.key.as_bytes()),
+                    Origin {
+                        partition: partition.0,
+                        offset,
+                    },
+                );
+                each(&Stamped {
+                    key: message.key,
+                    hash,
+                    origin,
+                    watermark,
+                    raw,
+                    value,
+                });
             });
         }
     }
@@ -243,17 +317,25 @@ impl Reader {
 
 impl Partition {
     fn watermark(&self, bound: Millis) -> Millis {
-        self.greatest.map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound))
+        self.greatest
+            .map_or(BEFORE_ALL, |greatest| greatest.saturating_sub(bound))
     }
 
-    /// Splits and decodes an epoch's lines; `each` gets (number, greatest time so far), offset, message and line.
+    /// Splits and decodes an epoch's lines; `each` gets (number, greatest time so far), offset, message and
+    /// line.
     fn decode<R: Record>(
         &mut self,
         epoch: usize,
         is_table: bool,
         mut each: impl FnMut((u32, &mut Option<Millis>), u64, Message<R>, &[u8]),
     ) {
-        let Partition { number, lines, splitter, greatest, ended } = self;
+        let Partition {
+            number,
+            lines,
+            splitter,
+            greatest,
+            ended,
+        } = self;
         *ended = epoch + 1 == lines.cuts.len();
         splitter.feed(&lines.bytes[lines.of(epoch)], |line| {
             let message = decode_line::<R>(line.bytes, is_table).expect("generated lines are good");

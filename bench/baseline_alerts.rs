@@ -6,7 +6,8 @@
 //!  authorizations ─────────────────────────┘   kept joined, as the engine keeps them
 //! ```
 //!
-//! It reads the contract for itself and shares no code with the dataflow beyond records, hash and hash table, so that
+//! It reads the contract for itself and shares no code with the dataflow beyond records, hash and hash
+//! table, so that
 //! equal outputs say something. Changes are applied in their order; nothing is ever taken back.
 
 use hashbrown::HashTable;
@@ -76,7 +77,10 @@ impl Alerts {
     /// Applies a write to the authorizations.
     pub fn authorize(&mut self, write: &Write<AccountAuthorizations>) {
         let account = account(&mut self.accounts, write.hash, &write.key);
-        account.authorized = write.value.as_ref().map_or_else(Vec::new, |row| row.customers.clone());
+        account.authorized = write
+            .value
+            .as_ref()
+            .map_or_else(Vec::new, |row| row.customers.clone());
         account.join();
     }
 
@@ -84,16 +88,24 @@ impl Alerts {
     pub fn settings(&mut self, write: &Write<CustomerAlertSettings>) {
         let is = |customer: &Customer| customer.hash == write.hash && customer.key == write.key;
         let entry = self.customers.entry(write.hash, is, |customer| customer.hash);
-        let make = || Customer { hash: write.hash, key: write.key.clone(), accounts: Vec::new() };
+        let make = || Customer {
+            hash: write.hash,
+            key: write.key.clone(),
+            accounts: Vec::new(),
+        };
         let mut slot = entry.or_insert_with(make);
         let customer = slot.get_mut();
         let mut touched = std::mem::take(&mut customer.accounts);
         for key in &touched {
             let account = account(&mut self.accounts, key_hash(key.as_bytes()), key);
-            account.interests.retain(|interest| interest.customer != write.key);
+            account
+                .interests
+                .retain(|interest| interest.customer != write.key);
         }
         for (key, interest) in write.value.as_ref().map_or_else(Vec::new, interests) {
-            account(&mut self.accounts, key_hash(key.as_bytes()), &key).interests.push(Rc::new(interest));
+            account(&mut self.accounts, key_hash(key.as_bytes()), &key)
+                .interests
+                .push(Rc::new(interest));
             customer.accounts.push(key.clone());
             touched.push(key);
         }
@@ -115,7 +127,10 @@ impl Alerts {
                 *found = self.accounts.find(entry.hash, is);
             }
             // The first watch of each, so that those misses overlap too.
-            let firsts = found.iter().flatten().filter_map(|account: &&Account| account.watches.first());
+            let firsts = found
+                .iter()
+                .flatten()
+                .filter_map(|account: &&Account| account.watches.first());
             std::hint::black_box(firsts.fold(0, |sum: i64, watch| sum ^ watch.threshold));
             for (entry, account) in entries.iter().zip(found) {
                 for watch in account.iter().flat_map(|account| &account.watches) {
@@ -135,14 +150,21 @@ impl Watch {
         }
         let is_credit = entry.direction == Direction::Credit;
         let after = i128::from(entry.balance_after);
-        let before = after - if is_credit { i128::from(entry.amount) } else { -i128::from(entry.amount) };
+        let before = after
+            - if is_credit {
+                i128::from(entry.amount)
+            } else {
+                -i128::from(entry.amount)
+            };
         let threshold = i128::from(self.threshold);
         match self.kind {
             RuleType::BalanceAbove => before <= threshold && threshold < after,
             RuleType::BalanceBelow => after < threshold && threshold <= before,
             RuleType::CreditedAbove => is_credit && self.threshold < entry.amount,
             RuleType::DebitedAbove => !is_credit && self.threshold < entry.amount,
-            RuleType::CreditedFrom => is_credit && self.interest.rules[self.rule].counterparty == entry.counterparty,
+            RuleType::CreditedFrom => {
+                is_credit && self.interest.rules[self.rule].counterparty == entry.counterparty
+            }
         }
     }
 
@@ -152,7 +174,12 @@ impl Watch {
         give: &mut impl FnMut(&Stamped<AccountEntry>, &Interest, &Rule, &Address),
     ) {
         let rule = &self.interest.rules[self.rule];
-        for address in self.interest.addresses.iter().filter(|address| rule.channels & bit(address.channel) != 0) {
+        for address in self
+            .interest
+            .addresses
+            .iter()
+            .filter(|address| rule.channels & bit(address.channel) != 0)
+        {
             give(entry, &self.interest, rule, address);
         }
     }
@@ -162,7 +189,11 @@ impl Account {
     /// The watches of the authorized.
     fn join(&mut self) {
         self.watches.clear();
-        for interest in self.interests.iter().filter(|interest| self.authorized.contains(&interest.customer)) {
+        for interest in self
+            .interests
+            .iter()
+            .filter(|interest| self.authorized.contains(&interest.customer))
+        {
             let watch = |(at, rule): (usize, &Rule)| Watch {
                 threshold: rule.threshold,
                 kind: rule.kind,
@@ -179,9 +210,18 @@ fn account<'a>(accounts: &'a mut HashTable<Account>, hash: u64, key: &Text) -> &
     let is = |account: &Account| account.hash == hash && account.key == *key;
     let make = || {
         let (authorized, interests, watches) = (Vec::new(), Vec::new(), Vec::new());
-        Account { hash, key: key.clone(), authorized, interests, watches }
+        Account {
+            hash,
+            key: key.clone(),
+            authorized,
+            interests,
+            watches,
+        }
     };
-    accounts.entry(hash, is, |account| account.hash).or_insert_with(make).into_mut()
+    accounts
+        .entry(hash, is, |account| account.hash)
+        .or_insert_with(make)
+        .into_mut()
 }
 
 fn bit(channel: Channel) -> u8 {
@@ -196,17 +236,28 @@ fn interests(settings: &CustomerAlertSettings) -> Vec<(Text, Interest)> {
     let addresses: Rc<[Address]> = addresses.into();
     let mut interests = Vec::<(Text, Interest)>::new();
     for named in &settings.accounts {
-        let same = |(account, interest): &(Text, Interest)| *account == named.account_id && interest.currency == named.currency;
+        let same = |(account, interest): &(Text, Interest)| {
+            *account == named.account_id && interest.currency == named.currency
+        };
         let at = interests.iter().position(same).unwrap_or_else(|| {
             let (customer, currency) = (settings.customer_id.clone(), named.currency.clone());
-            let interest = Interest { customer, currency, rules: Vec::new(), addresses: Rc::clone(&addresses) };
+            let interest = Interest {
+                customer,
+                currency,
+                rules: Vec::new(),
+                addresses: Rc::clone(&addresses),
+            };
             interests.push((named.account_id.clone(), interest));
             interests.len() - 1
         });
         let rules = &mut interests[at].1.rules;
         for rule in &named.alerts {
             let of_counterparty = rule.r#type == RuleType::CreditedFrom;
-            let threshold = if of_counterparty { 0 } else { rule.threshold.unwrap_or(0) };
+            let threshold = if of_counterparty {
+                0
+            } else {
+                rule.threshold.unwrap_or(0)
+            };
             let counterparty = rule.counterparty.clone().filter(|_| of_counterparty);
             let channels = rule.channels.iter().fold(0, |bits, channel| bits | bit(*channel));
             let same = |other: &&mut Rule| {
@@ -214,7 +265,12 @@ fn interests(settings: &CustomerAlertSettings) -> Vec<(Text, Interest)> {
             };
             match rules.iter_mut().find(same) {
                 Some(other) => other.channels |= channels,
-                None => rules.push(Rule { kind: rule.r#type, threshold, counterparty, channels }),
+                None => rules.push(Rule {
+                    kind: rule.r#type,
+                    threshold,
+                    counterparty,
+                    channels,
+                }),
             }
         }
     }

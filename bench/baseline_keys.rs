@@ -1,7 +1,9 @@
 //! The loops over keys by hand: the risk pattern and the counts.
 //!
-//! Pattern: a heap brings the transactions of all users into the order of (event time, partition, offset) as the watermark
-//! passes them; then a user's last transaction is all there is to remember. What may time out waits in a queue, which is
+//! Pattern: a heap brings the transactions of all users into the order of (event time, partition, offset)
+//! as the watermark
+//! passes them; then a user's last transaction is all there is to remember. What may time out waits in a
+//! queue, which is
 //! in the order of time by itself.
 
 use hashbrown::HashTable;
@@ -73,8 +75,20 @@ impl Patterns {
 
     /// Passes everything before the watermark; gives what was found.
     pub fn pass(&mut self, watermark: Millis, mut give: impl FnMut(Finding<'_>)) {
-        while self.waiting.peek().is_some_and(|Reverse(first)| first.time < watermark) {
-            let Some(Reverse(Waiting { time, hash, transaction, .. })) = self.waiting.pop() else { break };
+        while self
+            .waiting
+            .peek()
+            .is_some_and(|Reverse(first)| first.time < watermark)
+        {
+            let Some(Reverse(Waiting {
+                time,
+                hash,
+                transaction,
+                ..
+            })) = self.waiting.pop()
+            else {
+                break;
+            };
             self.expire(time, &mut give);
             self.follow(hash, transaction, &mut give);
         }
@@ -95,13 +109,22 @@ impl Patterns {
                 }
             }
             None => {
-                let user = User { hash, last: Rc::clone(&second), number: self.passed };
+                let user = User {
+                    hash,
+                    last: Rc::clone(&second),
+                    number: self.passed,
+                };
                 self.users.insert_unique(hash, user, |user| user.hash);
             }
         }
         if second.amount > config.limit {
             let at = second.occurred_at + config.within_ms;
-            self.expiries.push_back(Expiry { at, hash, number: self.passed, transaction: second });
+            self.expiries.push_back(Expiry {
+                at,
+                hash,
+                number: self.passed,
+                transaction: second,
+            });
         }
     }
 
@@ -145,8 +168,14 @@ impl Counts {
             Some(at) => *at,
             None => {
                 // No epoch has this number.
-                keys.push(Counted { hash: event.hash, key: event.key.clone(), count: 0, epoch: usize::MAX });
-                self.numbers.insert_unique(event.hash, keys.len() - 1, |at| keys[*at].hash);
+                keys.push(Counted {
+                    hash: event.hash,
+                    key: event.key.clone(),
+                    count: 0,
+                    epoch: usize::MAX,
+                });
+                self.numbers
+                    .insert_unique(event.hash, keys.len() - 1, |at| keys[*at].hash);
                 keys.len() - 1
             }
         };

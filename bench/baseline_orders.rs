@@ -1,6 +1,7 @@
 //! The loops over orders by hand: windows, and the join with payments.
 //!
-//! Windows: a hash table per open window, dropped whole when the watermark closes it. Join: a list per key and side;
+//! Windows: a hash table per open window, dropped whole when the watermark closes it. Join: a list per key
+//! and side;
 //! what no partner can reach any more is dropped when its key is touched, and everywhere once in a while.
 
 use hashbrown::HashTable;
@@ -49,10 +50,20 @@ impl Windows {
         let is = |figures: &Figures| figures.hash == order.hash && figures.key == order.key;
         let make = || {
             let (hash, key) = (order.hash, order.key.clone());
-            Figures { hash, key, count: 0, sum: 0, min: i64::MAX, max: i64::MIN }
+            Figures {
+                hash,
+                key,
+                count: 0,
+                sum: 0,
+                min: i64::MAX,
+                max: i64::MIN,
+            }
         };
         let table = self.0.entry(start).or_default();
-        let figures = table.entry(order.hash, is, |figures| figures.hash).or_insert_with(make).into_mut();
+        let figures = table
+            .entry(order.hash, is, |figures| figures.hash)
+            .or_insert_with(make)
+            .into_mut();
         let amount = order.value.amount;
         figures.count += 1;
         figures.sum += i128::from(amount);
@@ -69,7 +80,10 @@ impl Windows {
             if start + config.size_ms + config.grace_ms > watermark {
                 break;
             }
-            first.remove().into_iter().for_each(|figures| give(start, figures));
+            first
+                .remove()
+                .into_iter()
+                .for_each(|figures| give(start, figures));
         }
     }
 }
@@ -93,15 +107,28 @@ pub struct Joins {
 impl Default for Joins {
     fn default() -> Self {
         let (orders_watermark, payments_watermark, swept) = (BEFORE_ALL, BEFORE_ALL, BEFORE_ALL);
-        Joins { keys: HashTable::new(), orders_watermark, payments_watermark, swept }
+        Joins {
+            keys: HashTable::new(),
+            orders_watermark,
+            payments_watermark,
+            swept,
+        }
     }
 }
 
 impl Joins {
     fn partners(&mut self, hash: u64, key: &Text) -> &mut Partners {
         let is = |partners: &Partners| partners.hash == hash && partners.key == *key;
-        let make = || Partners { hash, key: key.clone(), orders: Vec::new(), payments: Vec::new() };
-        self.keys.entry(hash, is, |partners| partners.hash).or_insert_with(make).into_mut()
+        let make = || Partners {
+            hash,
+            key: key.clone(),
+            orders: Vec::new(),
+            payments: Vec::new(),
+        };
+        self.keys
+            .entry(hash, is, |partners| partners.hash)
+            .or_insert_with(make)
+            .into_mut()
     }
 
     /// Takes in an order and gives its pairs so far. Gives false if it is late.
@@ -111,9 +138,15 @@ impl Joins {
         }
         let watermark = self.payments_watermark;
         let partners = self.partners(order.hash, &order.key);
-        partners.orders.retain(|order| !is_done(order.placed_at, watermark));
+        partners
+            .orders
+            .retain(|order| !is_done(order.placed_at, watermark));
         let near = |payment: &&Payment| is_near(order.value.placed_at, payment.paid_at);
-        partners.payments.iter().filter(near).for_each(|payment| give(&order.value, payment));
+        partners
+            .payments
+            .iter()
+            .filter(near)
+            .for_each(|payment| give(&order.value, payment));
         partners.orders.push(order.value.clone());
         true
     }
@@ -125,9 +158,15 @@ impl Joins {
         }
         let watermark = self.orders_watermark;
         let partners = self.partners(payment.hash, &payment.key);
-        partners.payments.retain(|payment| !is_done(payment.paid_at, watermark));
+        partners
+            .payments
+            .retain(|payment| !is_done(payment.paid_at, watermark));
         let near = |order: &&Order| is_near(order.placed_at, payment.value.paid_at);
-        partners.orders.iter().filter(near).for_each(|order| give(order, &payment.value));
+        partners
+            .orders
+            .iter()
+            .filter(near)
+            .for_each(|order| give(order, &payment.value));
         partners.payments.push(payment.value.clone());
         true
     }
@@ -138,8 +177,12 @@ impl Joins {
         if orders.min(payments).saturating_sub(SWEEP_MS) > self.swept {
             self.swept = orders.min(payments);
             self.keys.retain(|partners| {
-                partners.orders.retain(|order| !is_done(order.placed_at, payments));
-                partners.payments.retain(|payment| !is_done(payment.paid_at, orders));
+                partners
+                    .orders
+                    .retain(|order| !is_done(order.placed_at, payments));
+                partners
+                    .payments
+                    .retain(|payment| !is_done(payment.paid_at, orders));
                 !(partners.orders.is_empty() && partners.payments.is_empty())
             });
         }

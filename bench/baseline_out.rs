@@ -25,12 +25,18 @@ pub struct Out {
 impl Out {
     /// Results are not encoded.
     pub fn digests() -> Self {
-        Out { tally: Tally::default(), line: None }
+        Out {
+            tally: Tally::default(),
+            line: None,
+        }
     }
 
     /// Results are encoded.
     pub fn lines() -> Self {
-        Out { tally: Tally::default(), line: Some(Vec::new()) }
+        Out {
+            tally: Tally::default(),
+            line: Some(Vec::new()),
+        }
     }
 
     /// What went out.
@@ -51,10 +57,22 @@ impl Out {
     }
 
     /// A message about an entry to an address.
-    pub fn alert(&mut self, entry: &Stamped<AccountEntry>, interest: &Interest, rule: &Rule, address: &Address) {
+    pub fn alert(
+        &mut self,
+        entry: &Stamped<AccountEntry>,
+        interest: &Interest,
+        rule: &Rule,
+        address: &Address,
+    ) {
         let digest = || {
             let parameter = rule.counterparty.as_deref().map_or(number(rule.threshold), text);
-            messages::alert(&entry.value.entry_id, &interest.customer, rule.kind, parameter, &address.address)
+            messages::alert(
+                &entry.value.entry_id,
+                &interest.customer,
+                rule.kind,
+                parameter,
+                &address.address,
+            )
         };
         self.give(digest, || {
             let criterion = match (rule.kind, &rule.counterparty) {
@@ -67,15 +85,28 @@ impl Out {
                 }
             };
             let (origin, customer_id) = (entry.origin, interest.customer.clone());
-            let alert = Alert { entry: entry.value.clone(), origin, customer_id, criterion };
-            OutboundMessage { alert, address: address.address.clone() }
+            let alert = Alert {
+                entry: entry.value.clone(),
+                origin,
+                customer_id,
+                criterion,
+            };
+            OutboundMessage {
+                alert,
+                address: address.address.clone(),
+            }
         });
     }
 
     /// A row of a window.
     pub fn window(&mut self, start: Millis, figures: &Figures) {
-        let digest =
-            || messages::window(&figures.key, start, [figures.count, figures.sum(), figures.min, figures.max]);
+        let digest = || {
+            messages::window(
+                &figures.key,
+                start,
+                [figures.count, figures.sum(), figures.min, figures.max],
+            )
+        };
         self.give(digest, || OrderStats {
             key: figures.key.clone(),
             window_start: start,
@@ -90,7 +121,11 @@ impl Out {
     /// A pair.
     pub fn pair(&mut self, key: &Text, order: &Order, payment: &Payment) {
         let digest = || messages::pair(&order.order_id, &payment.payment_id);
-        self.give(digest, || EnrichedOrder { key: key.clone(), order: order.clone(), payment: payment.clone() });
+        self.give(digest, || EnrichedOrder {
+            key: key.clone(),
+            order: order.clone(),
+            payment: payment.clone(),
+        });
     }
 
     /// A match.
@@ -98,7 +133,12 @@ impl Out {
         let digest = || messages::risk(&first.transaction_id, &second.transaction_id);
         self.give(digest, || {
             let (first, second) = (first.clone(), second.clone());
-            RiskAlert { status: RiskStatus::Final, first, second, origin: Origin::default() }
+            RiskAlert {
+                status: RiskStatus::Final,
+                first,
+                second,
+                origin: Origin::default(),
+            }
         });
     }
 
@@ -107,20 +147,38 @@ impl Out {
         let expired_at = first.occurred_at + DEFAULTS.risk_pattern.within_ms;
         self.give(
             || messages::timeout(&first.transaction_id, expired_at),
-            || RiskTimeout { user_id: first.user_id.clone(), first: first.clone(), expired_at, origin: Origin::default() },
+            || RiskTimeout {
+                user_id: first.user_id.clone(),
+                first: first.clone(),
+                expired_at,
+                origin: Origin::default(),
+            },
         );
     }
 
     /// A key's count.
     pub fn count(&mut self, key: &Text, count: i64) {
-        self.give(|| messages::count(key, count), || CountResult { key: key.clone(), count });
+        self.give(
+            || messages::count(key, count),
+            || CountResult {
+                key: key.clone(),
+                count,
+            },
+        );
     }
 
     /// A late record.
     pub fn late<R: Record>(&mut self, input: &str, dataflow: Dataflow, record: &Stamped<R>) {
         let name = dataflow.name();
         self.give(
-            || late(name, record.origin.partition, record.origin.offset, record.watermark),
+            || {
+                late(
+                    name,
+                    record.origin.partition,
+                    record.origin.offset,
+                    record.watermark,
+                )
+            },
             || DeadLetter::late(input, name, record),
         );
     }

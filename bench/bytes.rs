@@ -1,4 +1,5 @@
-//! The engine from JSON lines to JSON lines: what runs in production between the reader thread and the committer thread.
+//! The engine from JSON lines to JSON lines: what runs in production between the reader thread and the
+//! committer thread.
 //!
 //! ```text
 //!  LineInput ─► Feed: split, decode, stamp ─► catalogue::build ─► encode ─► seal ─► gate: rows counted
@@ -6,7 +7,8 @@
 //!                                      └──────────────────────────►┘ every worker's share seals
 //! ```
 //!
-//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files, threads and the
+//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files,
+//! threads and the
 //! commit are missing: a partition's bytes are handed over as a reader would, and a sealed epoch is counted.
 
 use crate::digest::Tally;
@@ -39,15 +41,18 @@ pub struct Pump {
     entrances: Entrances,
     worker: u32,
     /// By input of the plan: this worker's partitions.
-    partitions: Vec<Vec<(u32, Lines)>>,
+    partitions: Vec<Partitions>,
 }
+
+/// Numbers and lines of partitions of one input.
+type Partitions = Vec<(u32, Lines)>;
 
 /// The inputs, and by worker and input the partitions it reads.
 pub struct Split {
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     part: Part,
-    partitions: Mutex<Vec<Vec<Vec<(u32, Lines)>>>>,
+    partitions: Mutex<Vec<Vec<Partitions>>>,
 }
 
 impl Split {
@@ -63,7 +68,12 @@ impl Split {
         }
         let pace = Pace::new(Cutting::Finite, workers, DECLARING, Duration::MAX, now());
         let shared = Arc::new(Shared::new(pace, Metrics::new(plan.outputs.len())));
-        Split { plan, shared, part, partitions: Mutex::new(partitions) }
+        Split {
+            plan,
+            shared,
+            part,
+            partitions: Mutex::new(partitions),
+        }
     }
 }
 
@@ -83,14 +93,23 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         files: vec![String::new(); input.partitions.len()],
         matching: Matching(Arc::new(|| Ok(Vec::new()))),
     };
-    let outputs = part.dataflows().into_iter().flat_map(|dataflow| dataflow.outputs(false)).chain([&DEAD_LETTERS]);
+    let outputs = part
+        .dataflows()
+        .into_iter()
+        .flat_map(|dataflow| dataflow.outputs(false))
+        .chain([&DEAD_LETTERS]);
     Plan {
         name: "bench".to_owned(),
         plan_hash: 0,
         state: String::new(),
         append: false,
         inputs: (0..).zip(inputs).map(input).collect(),
-        outputs: outputs.map(|output| OutputPlan { name: output.name.to_owned(), files: Vec::new() }).collect(),
+        outputs: outputs
+            .map(|output| OutputPlan {
+                name: output.name.to_owned(),
+                files: Vec::new(),
+            })
+            .collect(),
         shards: 1,
         workers,
         cutting: Cutting::Finite,
@@ -99,9 +118,14 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
 }
 
 impl Pump {
-    /// Builds the part on this worker. `sealed` is called on the first worker with the index of every complete epoch of
+    /// Builds the part on this worker. `sealed` is called on the first worker with the index of every
+    /// complete epoch of
     /// the workload and its rows.
-    pub fn new(worker: &mut Worker, split: &Split, mut sealed: impl FnMut(usize, SealedEpoch) + 'static) -> Self {
+    pub fn new(
+        worker: &mut Worker,
+        split: &Split,
+        mut sealed: impl FnMut(usize, SealedEpoch) + 'static,
+    ) -> Self {
         let index = worker.index();
         let gate = ShardGate {
             shard: 0,
@@ -113,18 +137,34 @@ impl Pump {
             }),
         };
         let gates = if index == 0 { vec![gate] } else { Vec::new() };
-        let bounds = split.plan.inputs.iter().map(|input| input.settings.max_out_of_orderness_ms);
+        let bounds = split
+            .plan
+            .inputs
+            .iter()
+            .map(|input| input.settings.max_out_of_orderness_ms);
         let positions = Positions::new(bounds);
         let dataflows = split.part.dataflows();
         let entrances = worker.dataflow(|scope| {
             let build = |wiring: &mut _| build(wiring, &dataflows, &DEFAULTS);
-            wire(scope, &split.plan, &split.shared, positions, &build, gates, Box::new(|_, _| {}))
+            wire(
+                scope,
+                &split.plan,
+                &split.shared,
+                positions,
+                &build,
+                gates,
+                Box::new(|_, _| {}),
+            )
         });
         let partitions = {
             let mut partitions = split.partitions.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut partitions[index])
         };
-        let mut pump = Pump { entrances, worker: index as u32, partitions };
+        let mut pump = Pump {
+            entrances,
+            worker: index as u32,
+            partitions,
+        };
         pump.entrances.restored = None;
         pump.declare();
         pump
@@ -137,7 +177,11 @@ impl Pump {
             let input = feed.settings().index;
             for (partition, _) in &self.partitions[usize::from(input)] {
                 feed.add_partition(*partition, Start::default(), Vec::new());
-                share.push(PartitionBinding { input, partition: *partition, ..PartitionBinding::default() });
+                share.push(PartitionBinding {
+                    input,
+                    partition: *partition,
+                    ..PartitionBinding::default()
+                });
             }
         }
         self.close(DECLARING, share);
@@ -147,7 +191,9 @@ impl Pump {
     pub fn fill(&mut self, of_workload: usize) {
         let epoch = DECLARING + 1 + of_workload as Epoch;
         let mut share = Vec::new();
-        let Entrances { feeds, dead_letters, .. } = &mut self.entrances;
+        let Entrances {
+            feeds, dead_letters, ..
+        } = &mut self.entrances;
         for feed in feeds {
             let input = feed.settings().index;
             for (partition, lines) in &self.partitions[usize::from(input)] {
@@ -161,15 +207,36 @@ impl Pump {
                 };
                 feed.arrived(arrival, now());
             }
-            let take = Take::Upto { place: Place::END, cap: usize::MAX };
-            feed.fill(take, &mut Filling { epoch, watermark_before: None, dead_letters, share: &mut share });
+            let take = Take::Upto {
+                place: Place::END,
+                cap: usize::MAX,
+            };
+            feed.fill(
+                take,
+                &mut Filling {
+                    epoch,
+                    watermark_before: None,
+                    dead_letters,
+                    share: &mut share,
+                },
+            );
         }
         self.close(epoch, share);
     }
 
     fn close(&mut self, epoch: Epoch, partitions: Vec<PartitionBinding>) {
-        let Entrances { feeds, dead_letters, shares, .. } = &mut self.entrances;
-        shares.send(Share { epoch, worker: self.worker, partitions, cut: false });
+        let Entrances {
+            feeds,
+            dead_letters,
+            shares,
+            ..
+        } = &mut self.entrances;
+        shares.send(Share {
+            epoch,
+            worker: self.worker,
+            partitions,
+            cut: false,
+        });
         feeds.iter_mut().for_each(|feed| feed.advance_to(epoch + 1));
         dead_letters.advance_to(epoch + 1);
         shares.advance_to(epoch + 1);
@@ -178,14 +245,21 @@ impl Pump {
 
 /// Counts the rows of a sealed epoch.
 pub fn count_rows(tally: &mut Tally, sealed: &SealedEpoch) {
-    sealed.rows.iter().flat_map(|rows| rows.messages()).for_each(|(_, line)| tally.add_line(line));
+    sealed
+        .rows
+        .iter()
+        .flat_map(|rows| rows.messages())
+        .for_each(|(_, line)| tally.add_line(line));
 }
 
 /// Runs a part from lines to lines; the next epoch is read when the one before is sealed.
 pub fn run(part: Part, epochs: &Epochs, inputs: Vec<LineInput>, workers: usize) -> Run {
     let split = Arc::new(Split::new(part, inputs, workers));
     let (epochs, loading) = (epochs.messages.len(), epochs.loading);
-    let (tally, sealed) = (Arc::new(Mutex::new(Tally::default())), Arc::new(AtomicU64::new(0)));
+    let (tally, sealed) = (
+        Arc::new(Mutex::new(Tally::default())),
+        Arc::new(AtomicU64::new(0)),
+    );
     let total = Arc::clone(&tally);
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
         let (tally, complete) = (Arc::clone(&tally), Arc::clone(&sealed));
@@ -212,9 +286,16 @@ pub fn run(part: Part, epochs: &Epochs, inputs: Vec<LineInput>, workers: usize) 
         (epoch_nanos, started.elapsed().as_secs_f64(), cpu_seconds() - cpu)
     });
     let results = guards.expect("timely starts its threads").join();
-    let mut results = results.into_iter().map(|result| result.expect("a worker that panics ends the process"));
+    let mut results = results
+        .into_iter()
+        .map(|result| result.expect("a worker that panics ends the process"));
     let (epoch_nanos, seconds, cpu_seconds) = results.next().expect("there is a first worker");
     results.for_each(drop);
     let tally = *total.lock().unwrap_or_else(PoisonError::into_inner);
-    Run { tally, epoch_nanos, seconds, cpu_seconds }
+    Run {
+        tally,
+        epoch_nanos,
+        seconds,
+        cpu_seconds,
+    }
 }

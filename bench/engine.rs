@@ -5,7 +5,8 @@
 //!                           one epoch after the other: the next is fed when the one before is complete
 //! ```
 //!
-//! An epoch's latency is from its first record fed to its last output counted; nothing overlaps two epochs, so the time
+//! An epoch's latency is from its first record fed to its last output counted; nothing overlaps two epochs,
+//! so the time
 //! of a run is the sum of its latencies. Checkpoints are off; encoding is off.
 
 use crate::digest::{Digested, Tally};
@@ -23,11 +24,11 @@ use tidegate_dataflows::catalogue::{DEFAULTS, Dataflow};
 use tidegate_dataflows::generator::Input;
 use tidegate_dataflows::{alerts, enriched_orders, event_counts, risk_pattern, tumbling_aggregates};
 use timely::container::CapacityContainerBuilder;
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
 use timely::dataflow::operators::{Concatenate, Input as _, Probe};
-use timely::dataflow::ProbeHandle;
 
 /// What a run gave and how long each epoch took.
 pub struct Run {
@@ -72,13 +73,23 @@ pub fn run(part: Part, epochs: &Epochs, shares: Vec<Share>) -> Run {
                 epoch_nanos.push(u64::try_from(fed.elapsed().as_nanos()).unwrap_or(u64::MAX));
             }
         }
-        let (seconds, cpu_seconds) = (started.elapsed().as_secs_f64(), crate::process::cpu_seconds() - cpu);
+        let (seconds, cpu_seconds) = (
+            started.elapsed().as_secs_f64(),
+            crate::process::cpu_seconds() - cpu,
+        );
         drop(fills);
         let tally = *tally.borrow();
-        Run { tally, epoch_nanos, seconds, cpu_seconds }
+        Run {
+            tally,
+            epoch_nanos,
+            seconds,
+            cpu_seconds,
+        }
     });
     let results = guards.expect("timely starts its threads").join();
-    let mut runs = results.into_iter().map(|run| run.expect("a worker that panics ends the process"));
+    let mut runs = results
+        .into_iter()
+        .map(|run| run.expect("a worker that panics ends the process"));
     let mut first = runs.next().expect("there is a first worker");
     runs.for_each(|run| first.tally.merge(run.tally));
     first
@@ -99,7 +110,15 @@ pub fn build(
     tally: &Rc<RefCell<Tally>>,
 ) -> (Vec<Fill>, ProbeHandle<Epoch>) {
     let context = Context::without_checkpoints(scope);
-    let Share { entries, authorizations, settings, orders, payments, transactions, events } = share;
+    let Share {
+        entries,
+        authorizations,
+        settings,
+        orders,
+        payments,
+        transactions,
+        events,
+    } = share;
     let mut fills = Vec::new();
     let mut ends = Vec::new();
     let has = |dataflow| part.dataflows().contains(&dataflow);
@@ -107,29 +126,55 @@ pub fn build(
         let entries = records(scope, entries, &mut fills);
         let authorizations = updates(scope, authorizations, &mut fills);
         let settings = updates(scope, settings, &mut fills);
-        let outputs = alerts::build(&context, alerts::Inputs { entries, authorizations, settings, devices: None });
+        let outputs = alerts::build(
+            &context,
+            alerts::Inputs {
+                entries,
+                authorizations,
+                settings,
+                devices: None,
+            },
+        );
         ends.extend([outputs.email, outputs.sms, outputs.push].map(|messages| tallied(messages, tally)));
     }
     // Both order dataflows read the one input.
-    let orders = part.reads(Input::Orders).then(|| records(scope, orders, &mut fills));
+    let orders = part
+        .reads(Input::Orders)
+        .then(|| records(scope, orders, &mut fills));
     if let Some(orders) = orders.clone().filter(|_| has(Dataflow::TumblingAggregates)) {
         let config = &DEFAULTS.tumbling_aggregates;
         let outputs = tumbling_aggregates::build(&context, tumbling_aggregates::Inputs { orders }, config);
-        ends.extend([tallied(outputs.aggregates, tally), tallied(outputs.dead_letters, tally)]);
+        ends.extend([
+            tallied(outputs.aggregates, tally),
+            tallied(outputs.dead_letters, tally),
+        ]);
     }
     if let Some(orders) = orders.filter(|_| has(Dataflow::EnrichedOrders)) {
-        let inputs = enriched_orders::Inputs { orders, payments: records(scope, payments, &mut fills) };
+        let inputs = enriched_orders::Inputs {
+            orders,
+            payments: records(scope, payments, &mut fills),
+        };
         let outputs = enriched_orders::build(&context, inputs, &DEFAULTS.enriched_orders);
-        ends.extend([tallied(outputs.enriched, tally), tallied(outputs.dead_letters, tally)]);
+        ends.extend([
+            tallied(outputs.enriched, tally),
+            tallied(outputs.dead_letters, tally),
+        ]);
     }
     if has(Dataflow::RiskPattern) {
-        let inputs = risk_pattern::Inputs { transactions: records(scope, transactions, &mut fills) };
+        let inputs = risk_pattern::Inputs {
+            transactions: records(scope, transactions, &mut fills),
+        };
         let outputs = risk_pattern::build(&context, inputs, &DEFAULTS.risk_pattern);
-        ends.extend([tallied(outputs.risk_alerts, tally), tallied(outputs.risk_timeouts, tally)]);
+        ends.extend([
+            tallied(outputs.risk_alerts, tally),
+            tallied(outputs.risk_timeouts, tally),
+        ]);
         ends.push(tallied(outputs.dead_letters, tally));
     }
     if has(Dataflow::EventCounts) {
-        let inputs = event_counts::Inputs { events: records(scope, events, &mut fills) };
+        let inputs = event_counts::Inputs {
+            events: records(scope, events, &mut fills),
+        };
         ends.push(tallied(event_counts::build(&context, inputs).counts, tally));
     }
     let (probe, _) = scope.concatenate(ends).probe();
@@ -137,13 +182,24 @@ pub fn build(
 }
 
 /// An event input and the way into it.
-fn records<'s, R: Record>(scope: Scope<'s, Epoch>, events: Events<R>, fills: &mut Vec<Fill>) -> Records<'s, R> {
+fn records<'s, R: Record>(
+    scope: Scope<'s, Epoch>,
+    events: Events<R>,
+    fills: &mut Vec<Fill>,
+) -> Records<'s, R> {
     let watermarks = events.watermarks;
-    Records { updates: updates(scope, events.steps, fills), watermark: rising(scope, watermarks, fills) }
+    Records {
+        updates: updates(scope, events.steps, fills),
+        watermark: rising(scope, watermarks, fills),
+    }
 }
 
 /// The updates of an input and the way into it.
-fn updates<'s, D: Clone + 'static>(scope: Scope<'s, Epoch>, steps: Steps<D>, fills: &mut Vec<Fill>) -> Updates<'s, D> {
+fn updates<'s, D: Clone + 'static>(
+    scope: Scope<'s, Epoch>,
+    steps: Steps<D>,
+    fills: &mut Vec<Fill>,
+) -> Updates<'s, D> {
     let mut handle = UpdateHandle::<D>::new();
     let stream = scope.input_from(&mut handle);
     let mut messages = steps.messages.into_iter();
@@ -173,14 +229,21 @@ fn rising<'s>(scope: Scope<'s, Epoch>, watermarks: Watermarks, fills: &mut Vec<F
 }
 
 /// Counts messages and gives nothing on.
-fn tallied<'s, M: Digested + Clone + 'static>(messages: Messages<'s, M>, tally: &Rc<RefCell<Tally>>) -> Messages<'s, ()> {
+fn tallied<'s, M: Digested + Clone + 'static>(
+    messages: Messages<'s, M>,
+    tally: &Rc<RefCell<Tally>>,
+) -> Messages<'s, ()> {
     let tally = Rc::clone(tally);
-    messages.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Pipeline, "tally", move |_capability, _info| {
-        move |input, _output| {
-            input.for_each(|_capability, batch| {
-                let mut tally = tally.borrow_mut();
-                batch.drain(..).for_each(|message| tally.add(message.digest()));
-            });
-        }
-    })
+    messages.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
+        Pipeline,
+        "tally",
+        move |_capability, _info| {
+            move |input, _output| {
+                input.for_each(|_capability, batch| {
+                    let mut tally = tally.borrow_mut();
+                    batch.drain(..).for_each(|message| tally.add(message.digest()));
+                });
+            }
+        },
+    )
 }

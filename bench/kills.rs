@@ -1,14 +1,18 @@
-//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again until they
+//! The kill campaign: runs of the real program, killed at any moment and at every named point, started
+//! again until they
 //! end, and compared with a run that nobody disturbed.
 //!
 //! ```text
 //!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in its restore ─► ... ─► ends
-//!                                                                            outputs as multisets of lines, against calm
+//!                                                                            outputs as multisets of
+//! lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
 //! ```
 //!
-//! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With `--control`
-//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no difference
+//! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With
+//! `--control`
+//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no
+//! difference
 //! has proved nothing and fails.
 
 use crate::arguments::KillsArguments;
@@ -57,20 +61,37 @@ pub struct Campaign {
 impl Campaign {
     /// Whether it shows what it should: no differences, or in the control arm some.
     pub fn holds(&self) -> bool {
-        if self.control { !self.differences.is_empty() } else { self.failures.is_empty() && self.differences.is_empty() }
+        if self.control {
+            !self.differences.is_empty()
+        } else {
+            self.failures.is_empty() && self.differences.is_empty()
+        }
     }
 
     /// As text for people.
     pub fn text(&self) -> String {
-        let Campaign { rounds, kills, by_clock, restarts, .. } = self;
-        let hit = POINTS.iter().filter(|point| self.points.contains_key(**point)).count();
+        let Campaign {
+            rounds,
+            kills,
+            by_clock,
+            restarts,
+            ..
+        } = self;
+        let hit = POINTS
+            .iter()
+            .filter(|point| self.points.contains_key(**point))
+            .count();
         let mut text = format!(
-            "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, {hit} of {} points hit\n",
+            "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, \
+             {hit} of {} points hit\n",
             kills - by_clock,
             POINTS.len(),
         );
         let points = POINTS.iter().map(|point| {
-            let count = self.points.get(*point).map_or_else(|| "-".to_owned(), u64::to_string);
+            let count = self
+                .points
+                .get(*point)
+                .map_or_else(|| "-".to_owned(), u64::to_string);
             vec![(*point).to_owned(), count]
         });
         text.push_str(&crate::report::aligned(&points.collect::<Vec<_>>()));
@@ -117,16 +138,33 @@ impl Chance {
 /// Runs the campaign: at least `count` kills.
 pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Result<Campaign, String> {
     let program = Program::find(arguments.control)?;
-    let day = prepare(&program, seed, arguments.day_accounts, workers.first().copied().unwrap_or(1))?;
+    let day = prepare(
+        &program,
+        seed,
+        arguments.day_accounts,
+        workers.first().copied().unwrap_or(1),
+    )?;
     let mut chance = Chance::new(seed);
-    let mut campaign = Campaign { control: arguments.control, ..Campaign::default() };
+    let mut campaign = Campaign {
+        control: arguments.control,
+        ..Campaign::default()
+    };
     while campaign.kills < arguments.count {
         let before = (now(), campaign.kills);
         let follows = campaign.rounds % FOLLOWS == FOLLOWS - 1;
         let reference = if follows { &day.followed } else { &day.finite };
         let copy = reference.copy(campaign.rounds)?;
         let left = (arguments.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
-        round(&program, reference, &copy, follows, left, workers, &mut chance, &mut campaign);
+        round(
+            &program,
+            reference,
+            &copy,
+            follows,
+            left,
+            workers,
+            &mut chance,
+            &mut campaign,
+        );
         campaign.rounds += 1;
         let kills = campaign.kills - before.1;
         let (rounds, total) = (campaign.rounds, campaign.kills);
@@ -163,7 +201,11 @@ fn round(
     let mut story = Vec::new();
     loop {
         let workers = workers[chance.below(workers.len() as u64) as usize];
-        let death = if left == 0 { Death::None } else { death(reference.seconds, chance) };
+        let death = if left == 0 {
+            Death::None
+        } else {
+            death(reference.seconds, chance)
+        };
         let end = program.run(copy, workers, death, growth.as_mut(), chance);
         story.push(format!("{workers} workers, {death:?}: {end:?}"));
         match (end, death) {
@@ -180,7 +222,11 @@ fn round(
             (End::Done, _) if growth.is_none() => break,
             (End::Done, _) => growth = None,
             (End::Failed(words), _) => {
-                campaign.failures.push(format!("round {}: {words}; {}", campaign.rounds, story.join("; ")));
+                campaign.failures.push(format!(
+                    "round {}: {words}; {}",
+                    campaign.rounds,
+                    story.join("; ")
+                ));
                 return;
             }
         }
@@ -190,7 +236,11 @@ fn round(
         copy.remove();
     } else {
         let round = campaign.rounds;
-        campaign.differences.push(format!("round {round}: {}; {}", differences.join(", "), story.join("; ")));
+        campaign.differences.push(format!(
+            "round {round}: {}; {}",
+            differences.join(", "),
+            story.join("; ")
+        ));
     }
 }
 
@@ -201,7 +251,13 @@ fn death(calm: Duration, chance: &mut Chance) -> Death {
         1 => Death::After(chance.within(SOON)),
         _ => {
             let name = POINTS[chance.below(POINTS.len() as u64) as usize];
-            Death::Point { name, turn: 1 + chance.below(1 + chance.drawn % TURNS) }
+            // Points of a start are passed once: half of the turns are the first.
+            let turn = if chance.below(2) == 0 {
+                1
+            } else {
+                1 + chance.below(TURNS)
+            };
+            Death::Point { name, turn }
         }
     }
 }
@@ -218,15 +274,25 @@ mod tests {
         };
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
-        assert!((0..10).all(|digit| draws(1).contains(&digit)), "every digit is drawn");
+        assert!(
+            (0..10).all(|digit| draws(1).contains(&digit)),
+            "every digit is drawn"
+        );
     }
 
     #[test]
     fn every_point_and_the_clock_are_drawn() {
         let mut chance = Chance::new(1);
-        let deaths: Vec<_> = (0..2_000).map(|_| death(Duration::from_secs(1), &mut chance)).collect();
+        let deaths: Vec<_> = (0..2_000)
+            .map(|_| death(Duration::from_secs(1), &mut chance))
+            .collect();
         for point in POINTS {
-            assert!(deaths.iter().any(|death| matches!(death, Death::Point { name, .. } if name == point)), "{point}");
+            assert!(
+                deaths
+                    .iter()
+                    .any(|death| matches!(death, Death::Point { name, .. } if name == point)),
+                "{point}"
+            );
         }
         assert!(deaths.iter().any(|death| matches!(death, Death::After(_))));
     }
@@ -234,10 +300,28 @@ mod tests {
     #[test]
     fn a_campaign_holds_when_it_shows_what_it_should() {
         let clean = Campaign::default();
-        let differing = Campaign { differences: vec!["a line".to_owned()], ..Campaign::default() };
-        let failing = Campaign { failures: vec!["a code".to_owned()], ..Campaign::default() };
+        let differing = Campaign {
+            differences: vec!["a line".to_owned()],
+            ..Campaign::default()
+        };
+        let failing = Campaign {
+            failures: vec!["a code".to_owned()],
+            ..Campaign::default()
+        };
         assert!(clean.holds() && !differing.holds() && !failing.holds());
-        assert!(!Campaign { control: true, ..clean }.holds());
-        assert!(Campaign { control: true, ..differing }.holds());
+        assert!(
+            !Campaign {
+                control: true,
+                ..clean
+            }
+            .holds()
+        );
+        assert!(
+            Campaign {
+                control: true,
+                ..differing
+            }
+            .holds()
+        );
     }
 }

@@ -6,8 +6,10 @@
 //!             /round-N   copies: inputs linked, outputs and state new
 //! ```
 //!
-//! Outputs are compared as multisets of lines. A round that followed its inputs has cut its epochs by the clock, so of
-//! `counts`, which gives a row per epoch, the last row of each key is compared; tables stand still there because what an
+//! Outputs are compared as multisets of lines. A round that followed its inputs has cut its epochs by the
+//! clock, so of
+//! `counts`, which gives a row per epoch, the last row of each key is compared; tables stand still there
+//! because what an
 //! entry meets would depend on when it was read.
 
 use crate::kills::Chance;
@@ -25,8 +27,8 @@ const CHECKPOINT_MS: u64 = 40;
 /// Followed epochs are this long, milliseconds.
 const EPOCH_MS: u64 = 5;
 
-/// Most bytes by which a file grows at a time.
-const GROWTH_BYTES: u64 = 64 << 10;
+/// A file grows to its full length in about so many pieces.
+const PIECES: u64 = 200;
 
 /// A directory with a job.
 pub struct DayCopy {
@@ -47,7 +49,8 @@ pub struct Reference {
     pub seconds: Duration,
 }
 
-/// The days of a campaign; their directory is removed with them, unless rounds were left in it for inspection.
+/// The days of a campaign; their directory is removed with them, unless rounds were left in it for
+/// inspection.
 pub struct Days {
     /// For rounds that read to the end.
     pub finite: Reference,
@@ -73,7 +76,14 @@ pub fn prepare(program: &Program, seed: u64, accounts: u32, workers: usize) -> R
     fs::create_dir_all(&directory).map_err(|error| format!("a temporary directory: {error}"))?;
     let day = |name: &str, more: &[&str]| {
         let path = directory.join(name);
-        let words = ["--seed", &seed.to_string(), "--accounts", &accounts.to_string(), "--out", &path.display().to_string()];
+        let words = [
+            "--seed",
+            &seed.to_string(),
+            "--accounts",
+            &accounts.to_string(),
+            "--out",
+            &path.display().to_string(),
+        ];
         let words: Vec<String> = words.iter().chain(more).map(|word| (*word).to_owned()).collect();
         program.generate(&words)?;
         hasten(&path.join("job.toml")).map_err(|error| format!("the job file: {error}"))?;
@@ -81,18 +91,29 @@ pub fn prepare(program: &Program, seed: u64, accounts: u32, workers: usize) -> R
     };
     let finite = day("finite", &[])?;
     let followed = day("followed", &["--changes", "0"])?;
-    Ok(Days { finite, followed, directory })
+    Ok(Days {
+        finite,
+        followed,
+        directory,
+    })
 }
 
 /// Makes checkpoints and epochs frequent.
 fn hasten(job: &Path) -> io::Result<()> {
     let text = fs::read_to_string(job)?;
-    fs::write(job, format!("{text}\n[checkpoint]\ninterval_ms = {CHECKPOINT_MS}\n\n[epoch]\ninterval_ms = {EPOCH_MS}\n"))
+    fs::write(
+        job,
+        format!("{text}\n[checkpoint]\ninterval_ms = {CHECKPOINT_MS}\n\n[epoch]\ninterval_ms = {EPOCH_MS}\n"),
+    )
 }
 
 impl Reference {
     fn new(program: &Program, directory: PathBuf, workers: usize) -> Result<Self, String> {
-        let mut reference = Reference { directory, outputs: BTreeMap::new(), seconds: Duration::ZERO };
+        let mut reference = Reference {
+            directory,
+            outputs: BTreeMap::new(),
+            seconds: Duration::ZERO,
+        };
         let mut calm = reference.copy_as("calm")?;
         calm.is_calm = true;
         let started = now();
@@ -125,10 +146,15 @@ impl Reference {
             Ok(())
         };
         copied().map_err(|error| format!("a copy of the day: {error}"))?;
-        Ok(DayCopy { directory, is_calm: false, inputs: self.directory.clone() })
+        Ok(DayCopy {
+            directory,
+            is_calm: false,
+            inputs: self.directory.clone(),
+        })
     }
 
-    /// What a copy's outputs have that they should not, and the other way round, by file. `last_counts`: of counts, only
+    /// What a copy's outputs have that they should not, and the other way round, by file. `last_counts`: of
+    /// counts, only
     /// the last row of each key.
     pub fn differences(&self, copy: &DayCopy, last_counts: bool) -> Vec<String> {
         let found = match outputs(&copy.directory) {
@@ -138,7 +164,10 @@ impl Reference {
         let names: std::collections::BTreeSet<_> = self.outputs.keys().chain(found.keys()).collect();
         let difference = |name: &String| {
             let empty = Vec::new();
-            let (expected, found) = (self.outputs.get(name).unwrap_or(&empty), found.get(name).unwrap_or(&empty));
+            let (expected, found) = (
+                self.outputs.get(name).unwrap_or(&empty),
+                found.get(name).unwrap_or(&empty),
+            );
             let (missing, surplus) = if last_counts && name == "counts.jsonl" {
                 compare(&greatest_rows(expected), &greatest_rows(found))
             } else {
@@ -162,7 +191,9 @@ impl DayCopy {
         let inputs = ["entries", "orders", "payments", "transactions", "events"];
         let is_event_input = |name: &str| inputs.iter().any(|input| name.starts_with(&format!("{input}-")));
         let names = fs::read_dir(&self.inputs).into_iter().flatten().flatten();
-        let mut names: Vec<String> = names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| is_event_input(name));
         names.sort();
         let mut files = Vec::new();
@@ -184,7 +215,8 @@ impl Growing {
     /// Appends some bytes to every file, wherever in a line that ends.
     pub fn grow(&mut self, chance: &mut Chance) -> Result<(), String> {
         for (path, bytes, length) in &mut self.0 {
-            let more = (chance.below(GROWTH_BYTES) as usize).min(bytes.len() - *length);
+            let piece = chance.below(2 * (bytes.len() as u64 / PIECES + 1));
+            let more = (piece as usize).min(bytes.len() - *length);
             if more == 0 {
                 continue;
             }
@@ -216,7 +248,10 @@ fn outputs(directory: &Path) -> io::Result<BTreeMap<String, Vec<Vec<u8>>>> {
 }
 
 fn sorted_lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let mut lines: Vec<_> = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
     lines.sort_unstable();
     lines
 }
@@ -226,11 +261,17 @@ fn greatest_rows(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut greatest = BTreeMap::<String, i64>::new();
     for line in lines {
         let row = serde_json::from_slice::<serde_json::Value>(line).unwrap_or_default();
-        let (key, count) = (row["key"].to_string(), row["value"]["count"].as_i64().unwrap_or(-1));
+        let (key, count) = (
+            row["key"].to_string(),
+            row["value"]["count"].as_i64().unwrap_or(-1),
+        );
         let so_far = greatest.entry(key).or_insert(count);
         *so_far = count.max(*so_far);
     }
-    greatest.into_iter().map(|(key, count)| format!("{key} {count}").into_bytes()).collect()
+    greatest
+        .into_iter()
+        .map(|(key, count)| format!("{key} {count}").into_bytes())
+        .collect()
 }
 
 /// How many lines of the first are not in the second, and the other way round. Both are sorted.
@@ -268,7 +309,11 @@ mod tests {
         assert_eq!(compare(&lines("a\nb\n"), &lines("b\na\n")), (0, 0));
         assert_eq!(compare(&lines("a\nb\n"), &lines("a\na\nb\n")), (0, 1));
         assert_eq!(compare(&lines("a\nb\nc\n"), &lines("b\nd\n")), (2, 1));
-        assert_eq!(compare(&lines("a\nb\n"), &lines("a\nb")), (1, 1), "a torn last line is another line");
+        assert_eq!(
+            compare(&lines("a\nb\n"), &lines("a\nb")),
+            (1, 1),
+            "a torn last line is another line"
+        );
     }
 
     #[test]

@@ -61,7 +61,9 @@ impl Program {
             if !cfg!(debug_assertions) {
                 build.arg("--release");
             }
-            let status = build.status().map_err(|error| format!("cargo does not start: {error}"))?;
+            let status = build
+                .status()
+                .map_err(|error| format!("cargo does not start: {error}"))?;
             if !status.success() {
                 return Err(format!("tidegate does not build: {status}"));
             }
@@ -76,15 +78,29 @@ impl Program {
 
     /// Generates a day's inputs and job file.
     pub fn generate(&self, arguments: &[String]) -> Result<(), String> {
-        let output = Command::new(&self.path).args(["--log", "error", "generate"]).args(arguments).output();
+        let output = Command::new(&self.path)
+            .args(["--log", "error", "generate"])
+            .args(arguments)
+            .output();
         let output = output.map_err(|error| format!("tidegate does not start: {error}"))?;
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        if output.status.success() { Ok(()) } else { Err(format!("tidegate generate: {words}")) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("tidegate generate: {words}"))
+        }
     }
 
     fn command(&self, copy: &DayCopy, workers: usize, death: Death, follow: bool) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(["--log", "error", "run", "job.toml", "--workers", &workers.to_string()]);
+        command.args([
+            "--log",
+            "error",
+            "run",
+            "job.toml",
+            "--workers",
+            &workers.to_string(),
+        ]);
         if follow {
             command.arg("--follow");
         }
@@ -95,11 +111,16 @@ impl Program {
         if self.control && !copy.is_calm {
             command.env(CONTROL_ARM, "1");
         }
-        command.current_dir(&copy.directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .current_dir(&copy.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command
     }
 
-    /// Lives one life on a copy. With `growth` it follows its inputs, which grow meanwhile, and is asked to end once they
+    /// Lives one life on a copy. With `growth` it follows its inputs, which grow meanwhile, and is asked to
+    /// end once they
     /// are complete.
     pub fn run(
         &self,
@@ -129,7 +150,7 @@ impl Program {
                 }
                 // A life that is to die by a point that never comes is asked to end like the last one.
                 let outlived = !matches!(death, Death::After(_));
-                if growing.is_complete() && outlived && !asked {
+                if growing.is_complete() && outlived && !asked && listens(&child) {
                     asked = ask_to_end(&child);
                 }
             }
@@ -140,6 +161,16 @@ impl Program {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Whether the process has come so far as to handle Ctrl-C; before that, Ctrl-C is a kill.
+fn listens(child: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (Signal::INT.as_raw() - 1) & 1 == 1
 }
 
 /// The first Ctrl-C: drain, commit, end.
@@ -154,6 +185,8 @@ fn ended(status: ExitStatus, child: Child, death: Death) -> End {
     if status.signal() == Some(Signal::KILL.as_raw()) && death != Death::None {
         return End::Killed;
     }
-    let words = child.wait_with_output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+    let words = child
+        .wait_with_output()
+        .map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
     End::Failed(format!("{status}: {}", words.unwrap_or_default().trim()))
 }

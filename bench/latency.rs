@@ -1,4 +1,5 @@
-//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that HdrHistogram's tools plot.
+//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that
+//! HdrHistogram's tools plot.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -43,21 +44,16 @@ impl Latencies {
         self.0.saturating_record(nanos.max(1));
     }
 
-    /// Takes in those of another thread.
-    pub fn add(&mut self, other: &Latencies) {
-        self.0.add(&other.0).expect("both have the same bounds");
-    }
-
-    /// How many.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
     /// What a table shows of them.
     pub fn percentiles(&self) -> Percentiles {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| micros(self.0.value_at_quantile(quantile));
-        Percentiles { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: micros(self.0.max()) }
+        Percentiles {
+            p50: at(0.5),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: micros(self.0.max()),
+        }
     }
 
     /// The percentile distribution in milliseconds, in HdrHistogram's text format.
@@ -71,12 +67,32 @@ impl Latencies {
             below += step.count_since_last_iteration();
             // Writing to a String cannot fail.
             let _ = write!(text, "{value:12.3} {quantile:2.12} {below:10}");
-            let _ = if quantile < 1.0 { writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile)) } else { writeln!(text) };
+            let _ = if quantile < 1.0 {
+                writeln!(text, " {:14.2}", 1.0 / (1.0 - quantile))
+            } else {
+                writeln!(text)
+            };
         }
-        let (mean, deviation, max) = (millis(self.0.mean()), millis(self.0.stdev()), millis(self.0.max() as f64));
-        let _ = writeln!(text, "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]");
-        let _ = writeln!(text, "#[Max     = {max:12.3}, Total count    = {:12}]", self.0.len());
-        let _ = writeln!(text, "#[Buckets = {:12}, SubBuckets     = {:12}]", self.0.buckets(), 2_048);
+        let (mean, deviation, max) = (
+            millis(self.0.mean()),
+            millis(self.0.stdev()),
+            millis(self.0.max() as f64),
+        );
+        let _ = writeln!(
+            text,
+            "#[Mean    = {mean:12.3}, StdDeviation   = {deviation:12.3}]"
+        );
+        let _ = writeln!(
+            text,
+            "#[Max     = {max:12.3}, Total count    = {:12}]",
+            self.0.len()
+        );
+        let _ = writeln!(
+            text,
+            "#[Buckets = {:12}, SubBuckets     = {:12}]",
+            self.0.buckets(),
+            2_048
+        );
         text
     }
 }
@@ -87,15 +103,18 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_all_that_was_recorded() {
-        let mut one = Latencies::new();
-        let mut two = Latencies::new();
-        (1..=500).for_each(|micros| one.record(Duration::from_micros(micros)));
-        (501..=1_000).for_each(|micros| two.record(Duration::from_micros(micros)));
-        one.add(&two);
-        let percentiles = one.percentiles();
-        assert_eq!(one.count(), 1_000);
-        for (value, expected) in [(percentiles.p50, 500.0), (percentiles.p99, 990.0), (percentiles.max, 1_000.0)] {
-            assert!((value - expected).abs() <= expected / 500.0, "{value} is not {expected}");
+        let mut latencies = Latencies::new();
+        (1..=1_000).for_each(|micros| latencies.record(Duration::from_micros(micros)));
+        let percentiles = latencies.percentiles();
+        for (value, expected) in [
+            (percentiles.p50, 500.0),
+            (percentiles.p99, 990.0),
+            (percentiles.max, 1_000.0),
+        ] {
+            assert!(
+                (value - expected).abs() <= expected / 500.0,
+                "{value} is not {expected}"
+            );
         }
     }
 
@@ -106,10 +125,16 @@ mod tests {
         let text = latencies.hgrm();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("Percentile") && lines[1].is_empty());
-        let last = lines.iter().rfind(|line| !line.starts_with('#')).expect("a line of percentiles");
+        let last = lines
+            .iter()
+            .rfind(|line| !line.starts_with('#'))
+            .expect("a line of percentiles");
         let words: Vec<&str> = last.split_whitespace().collect();
         assert_eq!(words.len(), 3, "the last line has no 1/(1-percentile): {last}");
-        assert!(words[0].starts_with("100.") && words[1] == "1.000000000000" && words[2] == "100", "{last}");
+        assert!(
+            words[0].starts_with("100.") && words[1] == "1.000000000000" && words[2] == "100",
+            "{last}"
+        );
         assert!(text.contains("Total count    =          100]"), "{text}");
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! ```text
 //!  arguments ─► suite: which cases ─► measure: each in a process of its own ─► suite: agreement, verdicts ─► report
-//!                                        ├─ workload: the generated day, decoded or as lines
+//!                                        ├─ arrivals, workload: the generated day, decoded or as lines
 //!                                        ├─ engine, bytes, open_loop: the real dataflows, fed from memory
 //!                                        ├─ baseline: the same results by hand, without any engine
 //!                                        └─ flat, memory: curves
 //!  kills: runs of the real program, killed and compared
 //! ```
 //!
-//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are; 1 engine and
+//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are;
+//! 1 engine and
 //! hand-written loop disagree, the campaign found what it must not, or a measurement failed; 2 usage.
 
 mod arguments;
+mod arrivals;
 mod baseline;
 mod baseline_alerts;
 mod baseline_keys;
@@ -62,16 +64,25 @@ fn main() -> ExitCode {
 
 /// The hidden subcommand: one measurement in this process.
 fn measure_here(case: &str) -> Result<(), String> {
-    let case = serde_json::from_str(case).map_err(|error| format!("no description of a measurement: {error}"))?;
+    let case =
+        serde_json::from_str(case).map_err(|error| format!("no description of a measurement: {error}"))?;
     let outcome = serde_json::to_string(&measure::measure(case)).map_err(|error| error.to_string())?;
     print(&outcome)
 }
 
 fn run_kills(arguments: &KillsArguments, scale: &Scale, json: bool) -> Result<(), String> {
     let campaign = kills::campaign(arguments, scale.seed, &scale.workers)?;
-    let text = if json { serde_json::to_string(&campaign).map_err(|error| error.to_string())? } else { campaign.text() };
+    let text = if json {
+        serde_json::to_string(&campaign).map_err(|error| error.to_string())?
+    } else {
+        campaign.text()
+    };
     print(&text)?;
-    if campaign.holds() { Ok(()) } else { Err("the campaign does not hold".to_owned()) }
+    if campaign.holds() {
+        Ok(())
+    } else {
+        Err("the campaign does not hold".to_owned())
+    }
 }
 
 fn run_suite(command: Option<&Command>, scale: &Scale, arguments: &Arguments) -> Result<(), String> {
@@ -85,7 +96,12 @@ fn run_suite(command: Option<&Command>, scale: &Scale, arguments: &Arguments) ->
     let disagreements = suite::disagreements(&measurements);
     let verdicts = suite::verdicts(&measurements);
     let words = std::env::args().skip(1).collect();
-    let report = report::Report { host: process::host(), arguments: words, measurements, verdicts };
+    let report = report::Report {
+        host: process::host(),
+        arguments: words,
+        measurements,
+        verdicts,
+    };
     let text = if arguments.json {
         serde_json::to_string(&report).map_err(|error| error.to_string())?
     } else {
@@ -93,10 +109,15 @@ fn run_suite(command: Option<&Command>, scale: &Scale, arguments: &Arguments) ->
     };
     print(&text)?;
     if !disagreements.is_empty() {
-        return Err(format!("engine and hand-written loop disagree:\n{}", disagreements.join("\n")));
+        return Err(format!(
+            "engine and hand-written loop disagree:\n{}",
+            disagreements.join("\n")
+        ));
     }
     if arguments.save || (command.is_none() && !arguments.scale.quick) {
-        let directory = report.save(&arguments.out).map_err(|error| format!("the report cannot be saved: {error}"))?;
+        let directory = report
+            .save(&arguments.out)
+            .map_err(|error| format!("the report cannot be saved: {error}"))?;
         say(&format!("saved in {}", directory.display()));
     }
     Ok(())

@@ -4,14 +4,16 @@
 //!  parent ── Case as JSON ──► child: generate, run, count ── Outcome as JSON ──► parent
 //! ```
 //!
-//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean on each other.
+//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean
+//! on each other.
 
+use crate::arrivals::{decoded, lines};
 use crate::digest::Tally;
 use crate::latency::{Latencies, Percentiles};
 use crate::memory::{self, Growth};
 use crate::open_loop::{self, Schedule};
-use crate::process::{Resident, resident, reset_peak};
-use crate::workload::{Part, Size, decoded, lines};
+use crate::process::{Resident, reset_peak, resident};
+use crate::workload::{Part, Size};
 use crate::{baseline, bytes, engine, flat};
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -30,7 +32,12 @@ pub enum Case {
     /// The hand-written loop from JSON lines to JSON lines.
     LoopBytes { part: Part, size: Size },
     /// The engine on a schedule fixed beforehand.
-    OpenLoop { part: Part, size: Size, workers: usize, schedule: Schedule },
+    OpenLoop {
+        part: Part,
+        size: Size,
+        workers: usize,
+        schedule: Schedule,
+    },
     /// Time of an epoch after more and more of them.
     Past { part: Part, seed: u64, epochs: u64 },
     /// Time of an epoch with so much pending.
@@ -103,7 +110,12 @@ pub fn measure(case: Case) -> Outcome {
             let (epochs, inputs) = lines(part, size);
             figures(epochs.measured(), || baseline::run_bytes(part, &epochs, inputs))
         }
-        Case::OpenLoop { part, size, workers, schedule } => {
+        Case::OpenLoop {
+            part,
+            size,
+            workers,
+            schedule,
+        } => {
             let (epochs, inputs) = lines(part, size);
             let before = ready();
             let answer = open_loop::run(part, &epochs, inputs, workers, schedule);
@@ -113,7 +125,10 @@ pub fn measure(case: Case) -> Outcome {
                 cpu_seconds: answer.cpu_seconds,
                 tally: answer.tally,
                 latency_us: answer.latencies.percentiles(),
-                resident: Resident { now: before, peak: resident().peak },
+                resident: Resident {
+                    now: before,
+                    peak: resident().peak,
+                },
                 hgrm: Some(answer.latencies.hgrm()),
             })
         }
@@ -133,14 +148,19 @@ fn figures(records: u64, run: impl FnOnce() -> engine::Run) -> Outcome {
     let before = ready();
     let run = run();
     let mut latencies = Latencies::new();
-    run.epoch_nanos.iter().for_each(|nanos| latencies.record(Duration::from_nanos(*nanos)));
+    run.epoch_nanos
+        .iter()
+        .for_each(|nanos| latencies.record(Duration::from_nanos(*nanos)));
     Outcome::Figures(Figures {
         records,
         seconds: run.seconds,
         cpu_seconds: run.cpu_seconds,
         tally: run.tally,
         latency_us: latencies.percentiles(),
-        resident: Resident { now: before, peak: resident().peak },
+        resident: Resident {
+            now: before,
+            peak: resident().peak,
+        },
         hgrm: None,
     })
 }
@@ -151,7 +171,10 @@ pub fn in_child(case: Case) -> Result<Outcome, String> {
     let program = std::env::current_exe().map_err(|error| failed("the program", &error))?;
     let text = serde_json::to_string(&case).map_err(|error| failed("the description", &error))?;
     let mut command = Command::new(program);
-    command.args(["measure", &text]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command
+        .args(["measure", &text])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
     let output = command.output().map_err(|error| failed("the start", &error))?;
     if !output.status.success() {
         return Err(failed("the process", &output.status));
@@ -163,7 +186,12 @@ pub fn in_child(case: Case) -> Result<Outcome, String> {
 mod tests {
     use super::*;
 
-    const SIZE: Size = Size { seed: 3, accounts: 500, records: 2_000, step: 100 };
+    const SIZE: Size = Size {
+        seed: 3,
+        accounts: 500,
+        records: 2_000,
+        step: 100,
+    };
 
     fn tally(case: Case) -> Tally {
         match measure(case) {
@@ -172,14 +200,23 @@ mod tests {
         }
     }
 
-    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number of workers.
+    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number
+    /// of workers.
     #[test]
     fn engine_and_loops_agree() {
         for part in Part::ALL {
             let expected = tally(Case::Loop { part, size: SIZE });
             assert!(expected.count > 0, "{part:?} gives nothing");
             for workers in 1..=3 {
-                assert_eq!(tally(Case::Decoded { part, size: SIZE, workers }), expected, "{part:?}, {workers} workers");
+                assert_eq!(
+                    tally(Case::Decoded {
+                        part,
+                        size: SIZE,
+                        workers
+                    }),
+                    expected,
+                    "{part:?}, {workers} workers"
+                );
             }
         }
     }
@@ -191,22 +228,53 @@ mod tests {
             let expected = tally(Case::LoopBytes { part, size: SIZE });
             assert!(expected.bytes > 0, "{part:?} gives nothing");
             for workers in 1..=2 {
-                assert_eq!(tally(Case::Bytes { part, size: SIZE, workers }), expected, "{part:?}, {workers} workers");
+                assert_eq!(
+                    tally(Case::Bytes {
+                        part,
+                        size: SIZE,
+                        workers
+                    }),
+                    expected,
+                    "{part:?}, {workers} workers"
+                );
             }
         }
     }
 
     #[test]
     fn an_open_loop_gives_the_same_and_counts_what_follows_the_warm_up() {
-        let schedule = Schedule { rate: 100_000, interval_us: 1_000, seconds: 1, warm_up: 0 };
-        let size = Size { step: schedule.step(), ..SIZE };
-        let case = Case::OpenLoop { part: Part::Alerts, size, workers: 2, schedule };
-        assert_eq!(tally(case), tally(Case::LoopBytes { part: Part::Alerts, size }));
+        let schedule = Schedule {
+            rate: 100_000,
+            interval_us: 1_000,
+            seconds: 1,
+            warm_up: 0,
+        };
+        let size = Size {
+            step: schedule.step(),
+            ..SIZE
+        };
+        let case = Case::OpenLoop {
+            part: Part::Alerts,
+            size,
+            workers: 2,
+            schedule,
+        };
+        assert_eq!(
+            tally(case),
+            tally(Case::LoopBytes {
+                part: Part::Alerts,
+                size
+            })
+        );
     }
 
     #[test]
     fn cases_pass_through_the_command_line() {
-        let case = Case::Decoded { part: Part::Together, size: SIZE, workers: 2 };
+        let case = Case::Decoded {
+            part: Part::Together,
+            size: SIZE,
+            workers: 2,
+        };
         let text = serde_json::to_string(&case).expect("JSON");
         assert_eq!(serde_json::from_str::<Case>(&text).expect("a case"), case);
     }

@@ -1,4 +1,5 @@
-//! Memory follows the live rows: tables are rewritten again and again, and the process stays as large as after the first
+//! Memory follows the live rows: tables are rewritten again and again, and the process stays as large as
+//! after the first
 //! load. Through the real alerts dataflow: upserts, arrangements, their join and the index.
 
 use crate::process::{Resident, resident};
@@ -36,28 +37,42 @@ impl Growth {
     }
 }
 
-/// Loads settings and authorizations of so many customers and accounts, then rewrites every row so many times, each
+/// Loads settings and authorizations of so many customers and accounts, then rewrites every row so many
+/// times, each
 /// time with a different value, an epoch for each rewrite.
 pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
-    let growth = timely::execute_directly(move |worker| {
+    timely::execute_directly(move |worker| {
         let (mut settings_in, mut authorizations_in) = (UpdateHandle::new(), UpdateHandle::new());
         let probe = worker.dataflow::<Epoch, _, _>(|scope| {
             let nothing: Messages<'_, _> = empty(scope);
             let inputs = alerts::Inputs {
-                entries: Records { updates: Updates::new(empty(scope)), watermark: nothing },
+                entries: Records {
+                    updates: Updates::new(empty(scope)),
+                    watermark: nothing,
+                },
                 authorizations: Updates::new(scope.input_from(&mut authorizations_in)),
                 settings: Updates::new(scope.input_from(&mut settings_in)),
                 devices: None,
             };
-            alerts::build(&Context::without_checkpoints(scope), inputs).email.probe().0
+            alerts::build(&Context::without_checkpoints(scope), inputs)
+                .email
+                .probe()
+                .0
         });
         let mut loaded = Resident::default();
         for version in 0..=rewrites {
             // Another seed draws other rules, addresses and co-holders for the same keys.
-            let day = Day { changes: 0, ..Day::new(seed + version, rows) };
+            let day = Day {
+                changes: 0,
+                ..Day::new(seed + version, rows)
+            };
             let both = (&mut settings_in, &mut authorizations_in);
-            settings(day).zip(0..).for_each(|(row, number)| both.0.send((write(row.key, row.value, number), version, 1)));
-            authorizations(day).zip(0..).for_each(|(row, number)| both.1.send((write(row.key, row.value, number), version, 1)));
+            settings(day)
+                .zip(0..)
+                .for_each(|(row, number)| both.0.send((write(row.key, row.value, number), version, 1)));
+            authorizations(day)
+                .zip(0..)
+                .for_each(|(row, number)| both.1.send((write(row.key, row.value, number), version, 1)));
             settings_in.advance_to(version + 1);
             authorizations_in.advance_to(version + 1);
             while probe.less_than(&(version + 1)) {
@@ -67,17 +82,27 @@ pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
                 loaded = resident();
             } else if version % PROGRESS == 0 {
                 let now = resident().now;
-                let _ = writeln!(std::io::stderr(), "{version} rewrites: {} MB resident", now >> 20); // nobody need see it
+                // Progress is for whoever watches.
+                let _ = writeln!(std::io::stderr(), "{version} rewrites: {} MB resident", now >> 20);
             }
         }
-        Growth { rows, rewrites, loaded, rewritten: resident() }
-    });
-    growth
+        Growth {
+            rows,
+            rewrites,
+            loaded,
+            rewritten: resident(),
+        }
+    })
 }
 
 fn write<R: Record>(key: Text, value: Option<R>, offset: u64) -> Write<R> {
     let hash = key_hash(key.as_bytes());
-    Write { key, hash, origin: Origin { partition: 0, offset }, value }
+    Write {
+        key,
+        hash,
+        origin: Origin { partition: 0, offset },
+        value,
+    }
 }
 
 #[cfg(test)]

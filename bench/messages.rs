@@ -1,4 +1,5 @@
-//! Digests of the dataflows' messages, and of the same results as the hand-written loops have them: one function for both
+//! Digests of the dataflows' messages, and of the same results as the hand-written loops have them: one
+//! function for both
 //! sides, over borrowed fields.
 
 use crate::digest::{Digested, joined, number, text};
@@ -50,13 +51,23 @@ impl Digested for OutboundMessage {
             Criterion::DebitedAbove(threshold) => (RuleType::DebitedAbove, number(*threshold)),
             Criterion::CreditedFrom(counterparty) => (RuleType::CreditedFrom, text(counterparty)),
         };
-        alert(&self.alert.entry.entry_id, &self.alert.customer_id, kind, parameter, &self.address)
+        alert(
+            &self.alert.entry.entry_id,
+            &self.alert.customer_id,
+            kind,
+            parameter,
+            &self.address,
+        )
     }
 }
 
 impl Digested for OrderStats {
     fn digest(&self) -> u64 {
-        window(&self.key, self.window_start, [self.count, self.sum, self.min, self.max])
+        window(
+            &self.key,
+            self.window_start,
+            [self.count, self.sum, self.min, self.max],
+        )
     }
 }
 

@@ -1,13 +1,16 @@
 //! Open loop: records arrive when the schedule says, whether or not the engine has kept up.
 //!
 //! ```text
-//!  record i of epoch k arrives at   start + i / rate          fixed before the run; nothing waits for an answer
+//!  record i of epoch k arrives at   start + i / rate          fixed before the run; nothing waits for an
+//! answer
 //!  epoch k is handed over at        start + (k + 1) * interval, or as soon after as the worker comes to it
 //!  latency of record i              when epoch k was sealed - when the record should have arrived
 //! ```
 //!
-//! An engine that stalls pays for every record that should have arrived meanwhile: there is no coordinated omission.
-//! What is measured is from JSON lines to sealed rows (`bytes.rs`); the commit comes on top. Records of the warm-up are
+//! An engine that stalls pays for every record that should have arrived meanwhile: there is no coordinated
+//! omission.
+//! What is measured is from JSON lines to sealed rows (`bytes.rs`); the commit comes on top. Records of the
+//! warm-up are
 //! not counted.
 
 use crate::bytes::{Pump, Split, count_rows};
@@ -36,7 +39,9 @@ pub struct Schedule {
 impl Schedule {
     /// Records in an epoch.
     pub fn step(self) -> usize {
-        usize::try_from(self.rate * self.interval_us / 1_000_000).unwrap_or(usize::MAX).max(1)
+        usize::try_from(self.rate * self.interval_us / 1_000_000)
+            .unwrap_or(usize::MAX)
+            .max(1)
     }
 
     /// Records in all.
@@ -69,18 +74,34 @@ struct Book {
 }
 
 /// Runs a part on the schedule.
-pub fn run(part: Part, epochs: &Epochs, inputs: Vec<LineInput>, workers: usize, schedule: Schedule) -> Answer {
+pub fn run(
+    part: Part,
+    epochs: &Epochs,
+    inputs: Vec<LineInput>,
+    workers: usize,
+    schedule: Schedule,
+) -> Answer {
     let split = Arc::new(Split::new(part, inputs, workers));
-    let book = Arc::new(Mutex::new(Book { tally: Tally::default(), latencies: Latencies::new() }));
+    let book = Arc::new(Mutex::new(Book {
+        tally: Tally::default(),
+        latencies: Latencies::new(),
+    }));
     let (total, epochs) = (Arc::clone(&book), epochs.clone());
     // The greatest epoch that is sealed, plus one.
     let sealed = Arc::new(AtomicU64::new(0));
-    let (ready, start) = (Arc::new(Barrier::new(workers)), Arc::new(OnceLock::<Instant>::new()));
+    let (ready, start) = (
+        Arc::new(Barrier::new(workers)),
+        Arc::new(OnceLock::<Instant>::new()),
+    );
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
         let firsts: Vec<u64> = firsts(&epochs);
         let (loading, last) = (epochs.loading, epochs.messages.len());
         let (messages, started) = (epochs.messages.clone(), Arc::clone(&start));
-        let (book, complete, warm_up) = (Arc::clone(&book), Arc::clone(&sealed), Duration::from_secs(schedule.warm_up));
+        let (book, complete, warm_up) = (
+            Arc::clone(&book),
+            Arc::clone(&sealed),
+            Duration::from_secs(schedule.warm_up),
+        );
         let first_of = firsts.clone();
         let mut pump = Pump::new(worker, &split, move |epoch, rows| {
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +134,9 @@ pub fn run(part: Part, epochs: &Epochs, inputs: Vec<LineInput>, workers: usize, 
                 pump.fill(epoch);
                 epoch += 1;
             }
-            let due = firsts.get(epoch).map(|first| schedule.arrives(first + epochs.messages[epoch] as u64));
+            let due = firsts
+                .get(epoch)
+                .map(|first| schedule.arrives(first + epochs.messages[epoch] as u64));
             let wait = due.map_or(PARK, |due| due.saturating_sub(begun.elapsed()).min(PARK));
             worker.step_or_park(Some(wait));
             // A call that may park schedules nothing.
@@ -122,11 +145,18 @@ pub fn run(part: Part, epochs: &Epochs, inputs: Vec<LineInput>, workers: usize, 
         (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu)
     });
     let results = guards.expect("timely starts its threads").join();
-    let mut results = results.into_iter().map(|result| result.expect("a worker that panics ends the process"));
+    let mut results = results
+        .into_iter()
+        .map(|result| result.expect("a worker that panics ends the process"));
     let (seconds, cpu_seconds) = results.next().expect("there is a first worker");
     results.for_each(drop);
     let book = total.lock().unwrap_or_else(PoisonError::into_inner);
-    Answer { tally: book.tally, latencies: book.latencies.clone(), seconds, cpu_seconds }
+    Answer {
+        tally: book.tally,
+        latencies: book.latencies.clone(),
+        seconds,
+        cpu_seconds,
+    }
 }
 
 /// How long a worker parks at most, as in production.
@@ -149,13 +179,21 @@ mod tests {
 
     #[test]
     fn the_schedule_begins_after_the_tables_are_loaded() {
-        let epochs = Epochs { loading: 2, messages: vec![7, 8, 100, 100, 40, 0] };
+        let epochs = Epochs {
+            loading: 2,
+            messages: vec![7, 8, 100, 100, 40, 0],
+        };
         assert_eq!(firsts(&epochs), [0, 0, 0, 100, 200, 240]);
     }
 
     #[test]
     fn records_arrive_at_the_rate() {
-        let schedule = Schedule { rate: 100_000, interval_us: 1_000, seconds: 2, warm_up: 1 };
+        let schedule = Schedule {
+            rate: 100_000,
+            interval_us: 1_000,
+            seconds: 2,
+            warm_up: 1,
+        };
         assert_eq!((schedule.step(), schedule.records()), (100, 200_000));
         assert_eq!(schedule.arrives(100), Duration::from_millis(1));
         assert_eq!(schedule.arrives(200_000), Duration::from_secs(2));

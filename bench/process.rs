@@ -1,6 +1,7 @@
 //! What a process costs and where it ran: time, CPU, memory, host. Everything that asks the operating system.
 //!
-//! Memory is the kernel's count of resident pages: what a machine must have. It includes inputs held in memory.
+//! Memory is the kernel's count of resident pages: what a machine must have. It includes inputs held in
+//! memory.
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ pub fn resident() -> Resident {
     resident_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole process.
+/// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole
+/// process.
 pub fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
@@ -42,10 +44,15 @@ pub fn reset_peak() {
 fn resident_of(status: &str) -> Resident {
     let bytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kibibytes = line.and_then(|rest| rest.split_whitespace().next()).and_then(|text| text.parse::<u64>().ok());
+        let kibibytes = line
+            .and_then(|rest| rest.split_whitespace().next())
+            .and_then(|text| text.parse::<u64>().ok());
         kibibytes.unwrap_or(0) * 1024
     };
-    Resident { now: bytes("VmRSS:"), peak: bytes("VmHWM:") }
+    Resident {
+        now: bytes("VmRSS:"),
+        peak: bytes("VmHWM:"),
+    }
 }
 
 /// Where and of what a run was made.
@@ -68,49 +75,82 @@ pub struct Host {
 }
 
 /// This host, now.
+#[allow(clippy::disallowed_methods, reason = "a report has a date")]
 pub fn host() -> Host {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let after = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-        line.split_once(':').map_or_else(String::new, |(_, value)| value.trim().to_owned())
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_default();
+        line.split_once(':')
+            .map_or_else(String::new, |(_, value)| value.trim().to_owned())
     };
     let memory = after(&file("/proc/meminfo"), "MemTotal");
-    let kibibytes = memory.split_whitespace().next().and_then(|text| text.parse::<u64>().ok());
+    let kibibytes = memory
+        .split_whitespace()
+        .next()
+        .and_then(|text| text.parse::<u64>().ok());
     Host {
         name: file("/proc/sys/kernel/hostname").trim().to_owned(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         processor: after(&file("/proc/cpuinfo"), "model name"),
-        kernel: format!("{} {}", file("/proc/sys/kernel/ostype").trim(), file("/proc/sys/kernel/osrelease").trim()),
+        kernel: format!(
+            "{} {}",
+            file("/proc/sys/kernel/ostype").trim(),
+            file("/proc/sys/kernel/osrelease").trim()
+        ),
         memory: kibibytes.unwrap_or(0) * 1024,
         commit: commit(),
-        date: date(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
+        date: date(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+        ),
     }
 }
 
 /// The commit of the sources this program is run from; `unknown` outside a checkout.
 fn commit() -> String {
     let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+        let output = Command::new("git")
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
-    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else { return "unknown".to_owned() };
-    let is_changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    let Some(commit) = git(&["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".to_owned();
+    };
+    let is_changed =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
     if is_changed { commit + "+" } else { commit }
 }
 
 /// Seconds since the Unix epoch as `2025-01-31T06:00:00Z`.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that a leap day is a year's last; 719 468 days lie between 0000-03-01 and 1970.
+    // Years begin in March here, so that a leap day is a year's last; 719 468 days lie between 0000-03-01
+    // and 1970.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = 400 * era + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3_600,
+        rest / 60 % 60,
+        rest % 60
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +174,13 @@ mod tests {
     #[test]
     fn memory_is_read_from_the_kernels_text() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(resident_of(status), Resident { now: 1 << 20, peak: 2 << 20 });
+        assert_eq!(
+            resident_of(status),
+            Resident {
+                now: 1 << 20,
+                peak: 2 << 20
+            }
+        );
         assert_eq!(resident_of(""), Resident::default());
     }
 }

@@ -35,7 +35,15 @@ pub struct Report {
 impl Report {
     /// As text for people.
     pub fn text(&self) -> String {
-        let Host { name, cores, processor, kernel, memory, commit, date } = &self.host;
+        let Host {
+            name,
+            cores,
+            processor,
+            kernel,
+            memory,
+            commit,
+            date,
+        } = &self.host;
         let mut text = format!(
             "tidegate-bench {}\n{date}, commit {commit}\n{name}: {cores} cores, {processor}, {} GB, {kernel}\n",
             self.arguments.join(" "),
@@ -50,14 +58,19 @@ impl Report {
         section(RUNS, aligned(&self.runs()));
         section(PAST, aligned(&self.past()));
         section(PENDING, aligned(&self.pending()));
-        section("Memory: the same rows written again and again.", aligned(&self.memory()));
+        section(
+            "Memory: the same rows written again and again.",
+            aligned(&self.memory()),
+        );
         section("Targets.", aligned(&self.targets()));
         text
     }
 
     fn runs(&self) -> Vec<Vec<String>> {
         let row = |measurement: &Measurement| {
-            let Outcome::Figures(figures) = &measurement.outcome else { return None };
+            let Outcome::Figures(figures) = &measurement.outcome else {
+                return None;
+            };
             let ratio = ratio(measurement, &self.measurements);
             let mut row = described(measurement.case)?;
             row.extend(numbers(figures, ratio));
@@ -75,14 +88,17 @@ impl Report {
     }
 
     fn pending(&self) -> Vec<Vec<String>> {
-        let curves = [Part::Windows, Part::Joins, Part::Patterns].map(|part| (part, pending_curve(part, &self.measurements)));
+        let curves = [Part::Windows, Part::Joins, Part::Patterns]
+            .map(|part| (part, pending_curve(part, &self.measurements)));
         let there = curves.iter().filter(|(_, points)| !points.is_empty());
         there.map(|(part, points)| curve(*part, points)).collect()
     }
 
     fn memory(&self) -> Vec<Vec<String>> {
         let row = |measurement: &Measurement| {
-            let Outcome::Growth(growth) = &measurement.outcome else { return None };
+            let Outcome::Growth(growth) = &measurement.outcome else {
+                return None;
+            };
             let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
             Some(vec![
                 growth.rows.to_string(),
@@ -93,7 +109,14 @@ impl Report {
                 format!("{:.2}", growth.ratio()),
             ])
         };
-        let titles = ["rows", "rewrites", "MB loaded", "MB rewritten", "MB peak", "ratio"];
+        let titles = [
+            "rows",
+            "rewrites",
+            "MB loaded",
+            "MB rewritten",
+            "MB peak",
+            "ratio",
+        ];
         titled(&titles, self.measurements.iter().filter_map(row))
     }
 
@@ -125,12 +148,25 @@ impl Report {
 }
 
 const RUNS: &str = "\
-Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the hand-written loop above it.
-Latencies in ms, of epochs (first record fed to last output complete), open loop: of records, from intended arrival to
-sealed. MB: resident with the inputs in memory, and the peak, both with the inputs counted.";
+Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the hand-written loop above.
+Latencies in ms, of epochs (first record fed to last output complete), open loop: of records, from intended
+arrival to sealed. MB: resident with the inputs in memory, and the peak, both with the inputs counted.";
 
-const RUN_TITLES: [&str; 13] =
-    ["part", "form", "by", "step", "M/s", "ratio", "CPU s/M", "p50", "p99", "p99.9", "max", "MB inputs", "MB peak"];
+const RUN_TITLES: [&str; 13] = [
+    "part",
+    "form",
+    "by",
+    "step",
+    "M/s",
+    "ratio",
+    "CPU s/M",
+    "p50",
+    "p99",
+    "p99.9",
+    "max",
+    "MB inputs",
+    "MB peak",
+];
 
 const PAST: &str = "\
 Flat cost: median time of an epoch of ten records, microseconds, after so many epochs; last over first.";
@@ -146,10 +182,17 @@ fn described(case: Case) -> Option<Vec<String>> {
         Case::Loop { part, size } => (part, size, "decoded", "loop".to_owned()),
         Case::Bytes { part, size, workers } => (part, size, "bytes", engine(workers)),
         Case::LoopBytes { part, size } => (part, size, "bytes", "loop".to_owned()),
-        Case::OpenLoop { part, size, workers, .. } => (part, size, "open loop", engine(workers)),
+        Case::OpenLoop {
+            part, size, workers, ..
+        } => (part, size, "open loop", engine(workers)),
         Case::Past { .. } | Case::Pending { .. } | Case::Memory { .. } => return None,
     };
-    Some(vec![part.name().to_owned(), form.to_owned(), by, size.step.to_string()])
+    Some(vec![
+        part.name().to_owned(),
+        form.to_owned(),
+        by,
+        size.step.to_string(),
+    ])
 }
 
 fn numbers(figures: &Figures, ratio: Option<f64>) -> Vec<String> {
@@ -171,7 +214,11 @@ fn numbers(figures: &Figures, ratio: Option<f64>) -> Vec<String> {
 
 fn curve(part: Part, points: &[Point]) -> Vec<String> {
     let mut row = vec![part.name().to_owned()];
-    row.extend(points.iter().map(|point| format!("{}: {:.1}", point.behind, point.micros)));
+    row.extend(
+        points
+            .iter()
+            .map(|point| format!("{}: {:.1}", point.behind, point.micros)),
+    );
     row.push(format!("{:.2} x", growth(points)));
     row
 }
@@ -188,13 +235,22 @@ fn titled(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<S
 /// Columns side by side, numbers to the right.
 pub fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| {
             let is_number = cell.parse::<f64>().is_ok();
-            if is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            if is_number {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
         });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
@@ -208,21 +264,33 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right() {
-        let rows = [vec!["a", "b"], vec!["long", "1"], vec!["x", "12.5"]].map(|row| row.into_iter().map(str::to_owned).collect());
+        let rows = [vec!["a", "b"], vec!["long", "1"], vec!["x", "12.5"]]
+            .map(|row| row.into_iter().map(str::to_owned).collect());
         assert_eq!(aligned(&rows), "a     b\nlong     1\nx     12.5\n");
         assert_eq!(aligned(&[]), "");
     }
 
     #[test]
     fn a_report_names_its_host_and_what_was_missed() {
-        let verdict = |target: &str, reached| Verdict { target: target.to_owned(), found: "1".to_owned(), reached };
+        let verdict = |target: &str, reached| Verdict {
+            target: target.to_owned(),
+            found: "1".to_owned(),
+            reached,
+        };
         let report = Report {
-            host: Host { name: "sill".to_owned(), date: "2025-01-31T00:00:00Z".to_owned(), ..Host::default() },
+            host: Host {
+                name: "sill".to_owned(),
+                date: "2025-01-31T00:00:00Z".to_owned(),
+                ..Host::default()
+            },
             arguments: vec!["alerts".to_owned()],
             measurements: Vec::new(),
             verdicts: vec![verdict("fast", true), verdict("small", false)],
         };
         let text = report.text();
-        assert!(text.contains("sill") && text.contains("reached  fast") && text.contains("MISSED   small"), "{text}");
+        assert!(
+            text.contains("sill") && text.contains("reached  fast") && text.contains("MISSED   small"),
+            "{text}"
+        );
     }
 }

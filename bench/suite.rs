@@ -1,6 +1,7 @@
 //! Which measurements a command asks for, and what they are held against.
 //!
-//! The list is made before anything runs, from the sizes alone. Afterwards every run of the engine is compared with the
+//! The list is made before anything runs, from the sizes alone. Afterwards every run of the engine is
+//! compared with the
 //! hand-written loop of the same part, size and form: messages must be the same, times become ratios.
 
 use crate::arguments::{Command, Scale};
@@ -43,7 +44,11 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::Kills(_) | Command::Measure { .. }) => Vec::new(),
         None => {
             let throughputs = Part::ALL.into_iter().flat_map(|part| throughput(part, scale));
-            throughputs.chain(open_loop(scale)).chain(flat(scale)).chain([memory(scale)]).collect()
+            throughputs
+                .chain(open_loop(scale))
+                .chain(flat(scale))
+                .chain([memory(scale)])
+                .collect()
         }
     }
 }
@@ -53,12 +58,22 @@ fn throughput(part: Part, scale: &Scale) -> Vec<Case> {
     for step in &scale.steps {
         let size = scale.size(part, *step);
         cases.push(Case::Loop { part, size });
-        cases.extend(scale.workers.iter().map(|&workers| Case::Decoded { part, size, workers }));
+        cases.extend(
+            scale
+                .workers
+                .iter()
+                .map(|&workers| Case::Decoded { part, size, workers }),
+        );
     }
     if let Some(step) = scale.steps.first() {
         let size = scale.size(part, *step);
         cases.push(Case::LoopBytes { part, size });
-        cases.extend(scale.workers.iter().map(|&workers| Case::Bytes { part, size, workers }));
+        cases.extend(
+            scale
+                .workers
+                .iter()
+                .map(|&workers| Case::Bytes { part, size, workers }),
+        );
     }
     cases
 }
@@ -70,24 +85,51 @@ fn open_loop(scale: &Scale) -> Vec<Case> {
         let inputs = if part == Part::Together { 5 } else { 1 };
         let mut size = scale.size(part, schedule.step());
         size.records = schedule.records() / inputs;
-        Case::OpenLoop { part, size, workers, schedule }
+        Case::OpenLoop {
+            part,
+            size,
+            workers,
+            schedule,
+        }
     };
     let parts = [Part::Alerts, Part::Together];
-    parts.into_iter().flat_map(|part| scale.workers.iter().map(move |&workers| case(part, workers))).collect()
+    parts
+        .into_iter()
+        .flat_map(|part| scale.workers.iter().map(move |&workers| case(part, workers)))
+        .collect()
 }
 
 fn flat(scale: &Scale) -> Vec<Case> {
-    let past = |part| Case::Past { part, seed: scale.seed, epochs: scale.epochs };
+    let past = |part| Case::Past {
+        part,
+        seed: scale.seed,
+        epochs: scale.epochs,
+    };
     let pending = |part| {
         let steps = [0, scale.pending / 100, scale.pending / 10, scale.pending];
-        steps.into_iter().map(move |pending| Case::Pending { part, pending })
+        steps
+            .into_iter()
+            .map(move |pending| Case::Pending { part, pending })
     };
-    let pasts = Part::ALL.into_iter().filter(|part| *part != Part::Together).map(past);
-    pasts.chain([Part::Windows, Part::Joins, Part::Patterns].into_iter().flat_map(pending)).collect()
+    let pasts = Part::ALL
+        .into_iter()
+        .filter(|part| *part != Part::Together)
+        .map(past);
+    pasts
+        .chain(
+            [Part::Windows, Part::Joins, Part::Patterns]
+                .into_iter()
+                .flat_map(pending),
+        )
+        .collect()
 }
 
 fn memory(scale: &Scale) -> Case {
-    Case::Memory { seed: scale.seed, rows: scale.rows, rewrites: scale.rewrites }
+    Case::Memory {
+        seed: scale.seed,
+        rows: scale.rows,
+        rewrites: scale.rewrites,
+    }
 }
 
 /// The hand-written loop that a run of the engine is compared with.
@@ -101,16 +143,21 @@ pub fn loop_of(case: Case) -> Option<Case> {
 
 /// The figures of a case among those measured.
 pub fn figures(case: Case, among: &[Measurement]) -> Option<&Figures> {
-    among.iter().find(|measurement| measurement.case == case).and_then(|measurement| match &measurement.outcome {
-        Outcome::Figures(figures) => Some(figures),
-        Outcome::Curve(_) | Outcome::Growth(_) => None,
-    })
+    among
+        .iter()
+        .find(|measurement| measurement.case == case)
+        .and_then(|measurement| match &measurement.outcome {
+            Outcome::Figures(figures) => Some(figures),
+            Outcome::Curve(_) | Outcome::Growth(_) => None,
+        })
 }
 
 /// Rate of the engine over that of the loop, if both were measured.
 pub fn ratio(measurement: &Measurement, among: &[Measurement]) -> Option<f64> {
     let by_hand = figures(loop_of(measurement.case)?, among)?;
-    let Outcome::Figures(figures) = &measurement.outcome else { return None };
+    let Outcome::Figures(figures) = &measurement.outcome else {
+        return None;
+    };
     Some(figures.rate() / by_hand.rate())
 }
 
@@ -118,9 +165,16 @@ pub fn ratio(measurement: &Measurement, among: &[Measurement]) -> Option<f64> {
 pub fn disagreements(among: &[Measurement]) -> Vec<String> {
     let disagrees = |measurement: &Measurement| {
         let by_hand = figures(loop_of(measurement.case)?, among)?;
-        let Outcome::Figures(figures) = &measurement.outcome else { return None };
+        let Outcome::Figures(figures) = &measurement.outcome else {
+            return None;
+        };
         let (one, other) = (figures.tally, by_hand.tally);
-        (one != other).then(|| format!("{:?}: engine {one:?}, hand-written loop {other:?}", measurement.case))
+        (one != other).then(|| {
+            format!(
+                "{:?}: engine {one:?}, hand-written loop {other:?}",
+                measurement.case
+            )
+        })
     };
     among.iter().filter_map(disagrees).collect()
 }
@@ -128,10 +182,23 @@ pub fn disagreements(among: &[Measurement]) -> Vec<String> {
 /// The targets, for whatever of them was measured.
 pub fn verdicts(among: &[Measurement]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    let mut say = |target: String, found: String, reached| verdicts.push(Verdict { target, found, reached });
+    let mut say = |target: String, found: String, reached| {
+        verdicts.push(Verdict {
+            target,
+            found,
+            reached,
+        })
+    };
     for measurement in among {
         match (measurement.case, &measurement.outcome) {
-            (Case::Decoded { part, size, workers: 1 }, Outcome::Figures(figures)) => {
+            (
+                Case::Decoded {
+                    part,
+                    size,
+                    workers: 1,
+                },
+                Outcome::Figures(figures),
+            ) => {
                 let least = match (part, size.step) {
                     (Part::Alerts, 100_000) => 3.0,
                     (Part::Alerts, 1_000) => 2.0,
@@ -142,25 +209,57 @@ pub fn verdicts(among: &[Measurement]) -> Vec<Verdict> {
                 let target = format!("{name}, decoded, 1 worker, steps of {step}: at least {least} M/s");
                 say(target, format!("{rate:.2} M/s"), rate >= least);
             }
-            (Case::Bytes { part, workers: workers @ 1..=2, .. }, _) => {
-                let Some(ratio) = ratio(measurement, among) else { continue };
+            (
+                Case::Bytes {
+                    part,
+                    workers: workers @ 1..=2,
+                    ..
+                },
+                _,
+            ) => {
+                let Some(ratio) = ratio(measurement, among) else {
+                    continue;
+                };
                 let least = if workers == 1 { 0.5 } else { 1.0 };
-                let target = format!("{}, bytes to bytes, {workers} worker(s): at least {least} x the loop", part.name());
+                let target = format!(
+                    "{}, bytes to bytes, {workers} worker(s): at least {least} x the loop",
+                    part.name()
+                );
                 say(target, format!("{ratio:.2} x"), ratio >= least);
             }
-            (Case::OpenLoop { part: Part::Alerts, workers, schedule, .. }, Outcome::Figures(figures)) => {
+            (
+                Case::OpenLoop {
+                    part: Part::Alerts,
+                    workers,
+                    schedule,
+                    ..
+                },
+                Outcome::Figures(figures),
+            ) => {
                 let (p50, p99) = (figures.latency_us.p50 / 1e3, figures.latency_us.p99 / 1e3);
-                let target =
-                    format!("alerts, open loop, {} /s, {workers} worker(s): p50 <= 2 ms, p99 <= 10 ms", schedule.rate);
-                say(target, format!("p50 {p50:.2} ms, p99 {p99:.2} ms"), p50 <= 2.0 && p99 <= 10.0);
+                let target = format!(
+                    "alerts, open loop, {} /s, {workers} worker(s): p50 <= 2 ms, p99 <= 10 ms",
+                    schedule.rate
+                );
+                say(
+                    target,
+                    format!("p50 {p50:.2} ms, p99 {p99:.2} ms"),
+                    p50 <= 2.0 && p99 <= 10.0,
+                );
             }
             (Case::Past { part, .. }, Outcome::Curve(points)) => {
                 let growth = crate::flat::growth(points);
-                let target = format!("{}: an epoch costs the same after many epochs: at most {FLAT} x", part.name());
+                let target = format!(
+                    "{}: an epoch costs the same after many epochs: at most {FLAT} x",
+                    part.name()
+                );
                 say(target, format!("{growth:.2} x"), growth <= FLAT);
             }
             (Case::Memory { .. }, Outcome::Growth(growth)) => {
-                let (target, ratio) = ("memory after rewrites: at most 1.5 x the first load", growth.ratio());
+                let (target, ratio) = (
+                    "memory after rewrites: at most 1.5 x the first load",
+                    growth.ratio(),
+                );
                 say(target.to_owned(), format!("{ratio:.2} x"), ratio <= 1.5);
             }
             _ => {}
@@ -170,7 +269,10 @@ pub fn verdicts(among: &[Measurement]) -> Vec<Verdict> {
         let points = pending_curve(part, among);
         if points.len() > 1 {
             let growth = crate::flat::growth(&points);
-            let target = format!("{}: an epoch costs the same with much pending: at most {FLAT} x", part.name());
+            let target = format!(
+                "{}: an epoch costs the same with much pending: at most {FLAT} x",
+                part.name()
+            );
             say(target, format!("{growth:.2} x"), growth <= FLAT);
         }
     }
