@@ -1,5 +1,6 @@
-//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults are
-//! the canonical workload. Parsing does no I/O.
+//! The command line. Every size is a flag, so that a run describes itself by its arguments; the defaults
+//! are the canonical
+//! workload. Parsing does no I/O.
 
 use crate::open_loop::Schedule;
 use crate::workload::{Part, Size};
@@ -10,8 +11,8 @@ use std::path::PathBuf;
 pub const QUICK: u64 = 20;
 
 const EXAMPLES: &str = "\
-Without a command everything but `kills` is measured, and the results are saved. Engine and hand-written loop must give
-the same messages, or the run fails.
+Without a command everything but `kills` is measured, and the results are saved. Engine and hand-written
+loop must give the same messages, or the run fails.
 
 Examples:
   tidegate-bench                              the canonical run, about half an hour
@@ -49,37 +50,61 @@ pub struct Scale {
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     /// Accounts; as many customers, users and keys
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(100..=9_999_999))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u32).range(100..=9_999_999)
+    )]
     pub accounts: u32,
     /// Records of each event input; `together` reads a quarter of each
-    #[arg(long, global = true, value_name = "N", default_value_t = 4_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 4_000_000,
+        value_parser = clap::value_parser!(u64).range(1_000..)
+    )]
     pub records: u64,
     /// Messages in an epoch, one run for each
-    #[arg(long, global = true, value_name = "N,..", value_delimiter = ',', default_values_t = [100_000, 1_000])]
+    #[arg(
+        long, global = true, value_name = "N,..", value_delimiter = ',',
+        default_values_t = [100_000, 1_000]
+    )]
     pub steps: Vec<usize>,
     /// Worker threads, one run for each
     #[arg(long, global = true, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 2])]
     pub workers: Vec<usize>,
     /// Open loop: records a second
-    #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1_000..=100_000_000)
+    )]
     pub rate: u64,
     /// Open loop: length of an epoch, microseconds
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(10..=1_000_000))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u64).range(10..=1_000_000)
+    )]
     pub interval_us: u64,
     /// Open loop: length, warm-up included, seconds
-    #[arg(long, global = true, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..=3_600)
+    )]
     pub seconds: u64,
     /// Open loop: not counted at the start, seconds
     #[arg(long, global = true, value_name = "N", default_value_t = 5)]
     pub warm_up: u64,
     /// Flat cost: the greatest number of past epochs
-    #[arg(long, global = true, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(100..))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(100..)
+    )]
     pub epochs: u64,
     /// Flat cost: the greatest number of open windows, waiting records and timers
     #[arg(long, global = true, value_name = "N", default_value_t = 1_000_000)]
     pub pending: u64,
     /// Memory: rows of each table
-    #[arg(long, global = true, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=9_999_999))]
+    #[arg(
+        long, global = true, value_name = "N", default_value_t = 1_000,
+        value_parser = clap::value_parser!(u32).range(2..=9_999_999)
+    )]
     pub rows: u32,
     /// Memory: how often every row is rewritten
     #[arg(long, global = true, value_name = "N", default_value_t = 10_000)]
@@ -177,7 +202,10 @@ pub struct KillsArguments {
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub count: u64,
     /// Accounts of the generated day
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(
+        long, value_name = "N", default_value_t = 2_000,
+        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
+    )]
     pub day_accounts: u32,
     /// With the tie between data and progress cut: must report differences
     #[arg(long)]

@@ -6,9 +6,9 @@
 //!  LineInput: lines ─► decode ─► stamp ┘   epoch by epoch, tables first
 //! ```
 //!
-//! Decoder and encoder are the engine's, the key hash too; all else is written for the purpose: no frontiers,
-//! no batches, no retractions, no state to restore. What it gives must equal what the engine gives, or the
-//! run fails.
+//! Decoder and encoder are the engine's, the key hash too; all else is written for the purpose: no
+//! frontiers, no batches,
+//! no retractions, no state to restore. What it gives must equal what the engine gives, or the run fails.
 
 use crate::baseline_alerts::{Alerts, Interest, Rule};
 use crate::baseline_keys::{Counts, Finding, Patterns};

@@ -6,7 +6,8 @@
 //!  authorizations ─────────────────────────┘   kept joined, as the engine keeps them
 //! ```
 //!
-//! It reads the contract for itself and shares no code with the dataflow beyond records, hash and hash table, so that
+//! It reads the contract for itself and shares no code with the dataflow beyond records, hash and hash
+//! table, so that
 //! equal outputs say something. Changes are applied in their order; nothing is ever taken back.
 
 use hashbrown::HashTable;

@@ -1,8 +1,10 @@
 //! The loops over keys by hand: the risk pattern and the counts.
 //!
-//! Pattern: a heap brings the transactions of all users into the order of (event time, partition, offset) as
-//! the watermark passes them; then a user's last transaction is all there is to remember. What may time out
-//! waits in a queue, which is in the order of time by itself.
+//! Pattern: a heap brings the transactions of all users into the order of (event time, partition, offset)
+//! as the watermark
+//! passes them; then a user's last transaction is all there is to remember. What may time out waits in a
+//! queue, which is
+//! in the order of time by itself.
 
 use hashbrown::HashTable;
 use std::cmp::Reverse;

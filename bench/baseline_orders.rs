@@ -1,6 +1,7 @@
 //! The loops over orders by hand: windows, and the join with payments.
 //!
-//! Windows: a hash table per open window, dropped whole when the watermark closes it. Join: a list per key and side;
+//! Windows: a hash table per open window, dropped whole when the watermark closes it. Join: a list per key
+//! and side;
 //! what no partner can reach any more is dropped when its key is touched, and everywhere once in a while.
 
 use hashbrown::HashTable;

@@ -7,9 +7,9 @@
 //!                                      └──────────────────────────►┘ every worker's share seals
 //! ```
 //!
-//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files, threads
-//! and the commit are missing: a partition's bytes are handed over as a reader would, and a sealed epoch is
-//! counted.
+//! Feeds, clock, bindings, encoder and sealing are the engine's own, wired by the engine. Only files,
+//! threads and the
+//! commit are missing: a partition's bytes are handed over as a reader would, and a sealed epoch is counted.
 
 use crate::digest::Tally;
 use crate::engine::{Run, give_way};
@@ -41,15 +41,18 @@ pub struct Pump {
     entrances: Entrances,
     worker: u32,
     /// By input of the plan: this worker's partitions.
-    partitions: Vec<Vec<(u32, Lines)>>,
+    partitions: Vec<Partitions>,
 }
+
+/// Numbers and lines of partitions of one input.
+type Partitions = Vec<(u32, Lines)>;
 
 /// The inputs, and by worker and input the partitions it reads.
 pub struct Split {
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     part: Part,
-    partitions: Mutex<Vec<Vec<Vec<(u32, Lines)>>>>,
+    partitions: Mutex<Vec<Vec<Partitions>>>,
 }
 
 impl Split {
@@ -116,7 +119,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
 
 impl Pump {
     /// Builds the part on this worker. `sealed` is called on the first worker with the index of every
-    /// complete epoch of the workload and its rows.
+    /// complete epoch of
+    /// the workload and its rows.
     pub fn new(
         worker: &mut Worker,
         split: &Split,

@@ -1,10 +1,13 @@
 //! Digests: how two runs are found to have given the same messages, whatever their order.
 //!
-//! A message has a digest of 64 bits; a run adds them up ([`Tally`]), so order does not count and a missing, doubled or
-//! different message shows. The hand-written loops compute the same digests from their own plain results and never see
+//! A message has a digest of 64 bits; a run adds them up ([`Tally`]), so order does not count and a
+//! missing, doubled or
+//! different message shows. The hand-written loops compute the same digests from their own plain results
+//! and never see
 //! the engine's message types, so neither side can hand its mistakes to the other.
 //!
-//! Digests cover what identifies a message and what was computed for it, not every field copied from the input: those
+//! Digests cover what identifies a message and what was computed for it, not every field copied from the
+//! input: those
 //! are compared byte for byte where messages are encoded.
 
 use serde::{Deserialize, Serialize};

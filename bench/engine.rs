@@ -5,7 +5,8 @@
 //!                           one epoch after the other: the next is fed when the one before is complete
 //! ```
 //!
-//! An epoch's latency is from its first record fed to its last output counted; nothing overlaps two epochs, so the time
+//! An epoch's latency is from its first record fed to its last output counted; nothing overlaps two epochs,
+//! so the time
 //! of a run is the sum of its latencies. Checkpoints are off; encoding is off.
 
 use crate::digest::{Digested, Tally};

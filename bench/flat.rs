@@ -1,12 +1,15 @@
 //! Flat cost: an epoch of few records costs the same whatever has been before it and whatever is pending.
 //!
-//! Two curves. **Past**: median time of an epoch of ten records after 10, 100, ... past epochs. **Pending**:
-//! the same with 0, 10 000, ... open windows, records waiting to be joined, or large transactions waiting to
-//! time out; event time moves on with every epoch, so watermarks rise, but nothing pending falls due.
+//! Two curves. **Past**: median time of an epoch of ten records after 10, 100, ... past epochs.
+//! **Pending**: the same with
+//! 0, 10 000, ... open windows, records waiting to be joined, or large transactions waiting to time out;
+//! event time
+//! moves on with every epoch, so watermarks rise, but nothing pending falls due.
 
+use crate::arrivals::decoded;
 use crate::engine::run;
 use crate::latency::Latencies;
-use crate::workload::{Epochs, Events, Part, Share, Size, Steps, decoded};
+use crate::workload::{Epochs, Events, Part, Share, Size, Steps};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,8 +109,9 @@ pub fn pending(part: Part, pending: u64) -> Point {
     }
 }
 
-/// Records that will be pending, within the first second of a minute; then ten records an epoch from 20 s on,
-/// a millisecond later each epoch.
+/// Records that will be pending, within the first second of a minute; then ten records an epoch from 20 s
+/// on, a
+/// millisecond later each epoch.
 fn waiting<R>(loads: usize, make: fn(usize, Millis) -> (Text, R)) -> Events<R> {
     let mut steps = Steps::default();
     let mut watermarks = Vec::new();

@@ -1,15 +1,19 @@
-//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again
-//! until they end, and compared with a run that nobody disturbed.
+//! The kill campaign: runs of the real program, killed at any moment and at every named point, started
+//! again until they
+//! end, and compared with a run that nobody disturbed.
 //!
 //! ```text
-//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in restore ─► ... ─► ends
-//!                                                                   outputs as multisets of lines, against calm
+//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in its restore ─► ... ─► ends
+//!                                                                            outputs as multisets of
+//! lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
 //! ```
 //!
 //! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With
-//! `--control` the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then
-//! finds no difference has proved nothing and fails.
+//! `--control`
+//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no
+//! difference
+//! has proved nothing and fails.
 
 use crate::arguments::KillsArguments;
 use crate::kills_day::{DayCopy, Reference, prepare};
@@ -247,10 +251,13 @@ fn death(calm: Duration, chance: &mut Chance) -> Death {
         1 => Death::After(chance.within(SOON)),
         _ => {
             let name = POINTS[chance.below(POINTS.len() as u64) as usize];
-            Death::Point {
-                name,
-                turn: 1 + chance.below(1 + chance.drawn % TURNS),
-            }
+            // Points of a start are passed once: half of the turns are the first.
+            let turn = if chance.below(2) == 0 {
+                1
+            } else {
+                1 + chance.below(TURNS)
+            };
+            Death::Point { name, turn }
         }
     }
 }

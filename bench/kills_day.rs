@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Outputs are compared as multisets of lines. A round that followed its inputs has cut its epochs by the
-//! clock, so of `counts`, which gives a row per epoch, the last row of each key is compared; tables stand
-//! still there because what an entry meets would depend on when it was read.
+//! clock, so of
+//! `counts`, which gives a row per epoch, the last row of each key is compared; tables stand still there
+//! because what an
+//! entry meets would depend on when it was read.
 
 use crate::kills::Chance;
 use crate::kills_run::{Death, End, Program};
@@ -25,8 +27,8 @@ const CHECKPOINT_MS: u64 = 40;
 /// Followed epochs are this long, milliseconds.
 const EPOCH_MS: u64 = 5;
 
-/// Most bytes by which a file grows at a time.
-const GROWTH_BYTES: u64 = 64 << 10;
+/// A file grows to its full length in about so many pieces.
+const PIECES: u64 = 200;
 
 /// A directory with a job.
 pub struct DayCopy {
@@ -152,7 +154,8 @@ impl Reference {
     }
 
     /// What a copy's outputs have that they should not, and the other way round, by file. `last_counts`: of
-    /// counts, only the last row of each key.
+    /// counts, only
+    /// the last row of each key.
     pub fn differences(&self, copy: &DayCopy, last_counts: bool) -> Vec<String> {
         let found = match outputs(&copy.directory) {
             Ok(found) => found,
@@ -212,7 +215,8 @@ impl Growing {
     /// Appends some bytes to every file, wherever in a line that ends.
     pub fn grow(&mut self, chance: &mut Chance) -> Result<(), String> {
         for (path, bytes, length) in &mut self.0 {
-            let more = (chance.below(GROWTH_BYTES) as usize).min(bytes.len() - *length);
+            let piece = chance.below(2 * (bytes.len() as u64 / PIECES + 1));
+            let more = (piece as usize).min(bytes.len() - *length);
             if more == 0 {
                 continue;
             }

@@ -120,7 +120,8 @@ impl Program {
     }
 
     /// Lives one life on a copy. With `growth` it follows its inputs, which grow meanwhile, and is asked to
-    /// end once they are complete.
+    /// end once they
+    /// are complete.
     pub fn run(
         &self,
         copy: &DayCopy,
@@ -149,7 +150,7 @@ impl Program {
                 }
                 // A life that is to die by a point that never comes is asked to end like the last one.
                 let outlived = !matches!(death, Death::After(_));
-                if growing.is_complete() && outlived && !asked {
+                if growing.is_complete() && outlived && !asked && listens(&child) {
                     asked = ask_to_end(&child);
                 }
             }
@@ -160,6 +161,16 @@ impl Program {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Whether the process has come so far as to handle Ctrl-C; before that, Ctrl-C is a kill.
+fn listens(child: &Child) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (Signal::INT.as_raw() - 1) & 1 == 1
 }
 
 /// The first Ctrl-C: drain, commit, end.

@@ -1,5 +1,5 @@
-//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that HdrHistogram's
-//! tools plot.
+//! Latencies: recorded in nanoseconds, reported as percentiles, saved as the `.hgrm` text that
+//! HdrHistogram's tools plot.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -42,16 +42,6 @@ impl Latencies {
     pub fn record(&mut self, latency: Duration) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
         self.0.saturating_record(nanos.max(1));
-    }
-
-    /// Takes in those of another thread.
-    pub fn add(&mut self, other: &Latencies) {
-        self.0.add(&other.0).expect("both have the same bounds");
-    }
-
-    /// How many.
-    pub fn count(&self) -> u64 {
-        self.0.len()
     }
 
     /// What a table shows of them.
@@ -113,13 +103,9 @@ mod tests {
 
     #[test]
     fn percentiles_are_of_all_that_was_recorded() {
-        let mut one = Latencies::new();
-        let mut two = Latencies::new();
-        (1..=500).for_each(|micros| one.record(Duration::from_micros(micros)));
-        (501..=1_000).for_each(|micros| two.record(Duration::from_micros(micros)));
-        one.add(&two);
-        let percentiles = one.percentiles();
-        assert_eq!(one.count(), 1_000);
+        let mut latencies = Latencies::new();
+        (1..=1_000).for_each(|micros| latencies.record(Duration::from_micros(micros)));
+        let percentiles = latencies.percentiles();
         for (value, expected) in [
             (percentiles.p50, 500.0),
             (percentiles.p99, 990.0),

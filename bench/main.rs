@@ -2,18 +2,19 @@
 //!
 //! ```text
 //!  arguments ─► suite: which cases ─► measure: each in a process of its own ─► suite: agreement, verdicts ─► report
-//!                                        ├─ workload: the generated day, decoded or as lines
+//!                                        ├─ arrivals, workload: the generated day, decoded or as lines
 //!                                        ├─ engine, bytes, open_loop: the real dataflows, fed from memory
 //!                                        ├─ baseline: the same results by hand, without any engine
 //!                                        └─ flat, memory: curves
 //!  kills: runs of the real program, killed and compared
 //! ```
 //!
-//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are; 1
-//! engine and hand-written loop disagree, the campaign found what it must not, or a measurement failed; 2
-//! usage.
+//! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are;
+//! 1 engine and
+//! hand-written loop disagree, the campaign found what it must not, or a measurement failed; 2 usage.
 
 mod arguments;
+mod arrivals;
 mod baseline;
 mod baseline_alerts;
 mod baseline_keys;

@@ -4,15 +4,16 @@
 //!  parent ── Case as JSON ──► child: generate, run, count ── Outcome as JSON ──► parent
 //! ```
 //!
-//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean on
-//! each other.
+//! A fresh process has a fresh allocator and its own peak of resident memory, so measurements do not lean
+//! on each other.
 
+use crate::arrivals::{decoded, lines};
 use crate::digest::Tally;
 use crate::latency::{Latencies, Percentiles};
 use crate::memory::{self, Growth};
 use crate::open_loop::{self, Schedule};
 use crate::process::{Resident, reset_peak, resident};
-use crate::workload::{Part, Size, decoded, lines};
+use crate::workload::{Part, Size};
 use crate::{baseline, bytes, engine, flat};
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
@@ -199,8 +200,8 @@ mod tests {
         }
     }
 
-    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number of
-    /// workers.
+    /// The loops and the engine know nothing of each other, and yet give the same messages, on any number
+    /// of workers.
     #[test]
     fn engine_and_loops_agree() {
         for part in Part::ALL {

@@ -1,5 +1,6 @@
 //! Memory follows the live rows: tables are rewritten again and again, and the process stays as large as
-//! after the first load. Through the real alerts dataflow: upserts, arrangements, their join and the index.
+//! after the first
+//! load. Through the real alerts dataflow: upserts, arrangements, their join and the index.
 
 use crate::process::{Resident, resident};
 use serde::{Deserialize, Serialize};
@@ -37,9 +38,10 @@ impl Growth {
 }
 
 /// Loads settings and authorizations of so many customers and accounts, then rewrites every row so many
-/// times, each time with a different value, an epoch for each rewrite.
+/// times, each
+/// time with a different value, an epoch for each rewrite.
 pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
-    let growth = timely::execute_directly(move |worker| {
+    timely::execute_directly(move |worker| {
         let (mut settings_in, mut authorizations_in) = (UpdateHandle::new(), UpdateHandle::new());
         let probe = worker.dataflow::<Epoch, _, _>(|scope| {
             let nothing: Messages<'_, _> = empty(scope);
@@ -80,7 +82,7 @@ pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
                 loaded = resident();
             } else if version % PROGRESS == 0 {
                 let now = resident().now;
-                // Nobody need see it.
+                // Progress is for whoever watches.
                 let _ = writeln!(std::io::stderr(), "{version} rewrites: {} MB resident", now >> 20);
             }
         }
@@ -90,8 +92,7 @@ pub fn rewrite(seed: u64, rows: u32, rewrites: u64) -> Growth {
             loaded,
             rewritten: resident(),
         }
-    });
-    growth
+    })
 }
 
 fn write<R: Record>(key: Text, value: Option<R>, offset: u64) -> Write<R> {

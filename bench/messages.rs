@@ -1,5 +1,6 @@
 //! Digests of the dataflows' messages, and of the same results as the hand-written loops have them: one
-//! function for both sides, over borrowed fields.
+//! function for both
+//! sides, over borrowed fields.
 
 use crate::digest::{Digested, joined, number, text};
 use tidegate::time::Millis;

@@ -1,13 +1,16 @@
 //! Open loop: records arrive when the schedule says, whether or not the engine has kept up.
 //!
 //! ```text
-//!  record i of epoch k arrives at   start + i / rate          fixed before the run; nothing waits for an answer
+//!  record i of epoch k arrives at   start + i / rate          fixed before the run; nothing waits for an
+//! answer
 //!  epoch k is handed over at        start + (k + 1) * interval, or as soon after as the worker comes to it
 //!  latency of record i              when epoch k was sealed - when the record should have arrived
 //! ```
 //!
-//! An engine that stalls pays for every record that should have arrived meanwhile: there is no coordinated omission.
-//! What is measured is from JSON lines to sealed rows (`bytes.rs`); the commit comes on top. Records of the warm-up are
+//! An engine that stalls pays for every record that should have arrived meanwhile: there is no coordinated
+//! omission.
+//! What is measured is from JSON lines to sealed rows (`bytes.rs`); the commit comes on top. Records of the
+//! warm-up are
 //! not counted.
 
 use crate::bytes::{Pump, Split, count_rows};

@@ -1,6 +1,7 @@
 //! What a process costs and where it ran: time, CPU, memory, host. Everything that asks the operating system.
 //!
-//! Memory is the kernel's count of resident pages: what a machine must have. It includes inputs held in memory.
+//! Memory is the kernel's count of resident pages: what a machine must have. It includes inputs held in
+//! memory.
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ pub fn resident() -> Resident {
     resident_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
-/// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole process.
+/// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole
+/// process.
 pub fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
@@ -73,6 +75,7 @@ pub struct Host {
 }
 
 /// This host, now.
+#[allow(clippy::disallowed_methods, reason = "a report has a date")]
 pub fn host() -> Host {
     let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let after = |text: &str, name: &str| {
@@ -128,7 +131,8 @@ fn commit() -> String {
 /// Seconds since the Unix epoch as `2025-01-31T06:00:00Z`.
 fn date(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years begin in March here, so that a leap day is a year's last; 719 468 days lie between 0000-03-01 and 1970.
+    // Years begin in March here, so that a leap day is a year's last; 719 468 days lie between 0000-03-01
+    // and 1970.
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

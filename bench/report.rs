@@ -148,9 +148,9 @@ impl Report {
 }
 
 const RUNS: &str = "\
-Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the hand-written loop above it.
-Latencies in ms, of epochs (first record fed to last output complete), open loop: of records, from intended arrival to
-sealed. MB: resident with the inputs in memory, and the peak, both with the inputs counted.";
+Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the hand-written loop above.
+Latencies in ms, of epochs (first record fed to last output complete), open loop: of records, from intended
+arrival to sealed. MB: resident with the inputs in memory, and the peak, both with the inputs counted.";
 
 const RUN_TITLES: [&str; 13] = [
     "part",

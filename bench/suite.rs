@@ -1,6 +1,7 @@
 //! Which measurements a command asks for, and what they are held against.
 //!
-//! The list is made before anything runs, from the sizes alone. Afterwards every run of the engine is compared with the
+//! The list is made before anything runs, from the sizes alone. Afterwards every run of the engine is
+//! compared with the
 //! hand-written loop of the same part, size and form: messages must be the same, times become ratios.
 
 use crate::arguments::{Command, Scale};
