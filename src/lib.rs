@@ -32,7 +32,7 @@
 //! timely::execute_directly(move |worker| {
 //!     let mut words = worker.dataflow::<u64, _, _>(|scope| {
 //!         let (handle, words) = scope.new_input::<Vec<(&str, u64, i64)>>();
-//!         let keyed = words.map(|(word, epoch, diff)| ((key_hash(word.as_bytes()), word.into()), epoch, diff));
+//!         let keyed = words.map(|(word, epoch, diff)| ((word.into(), key_hash(word.as_bytes())), epoch, diff));
 //!         let context = Context::without_checkpoints(scope);
 //!         count(&context, "words", keyed.as_collection())
 //!             .inspect(move |((word, count), epoch, diff)| {
@@ -50,7 +50,7 @@
 //! // In epoch 1 the row (tide, 1) goes and (tide, 2) comes.
 //! let [gate, tide] = ["gate", "tide"].map(String::from);
 //! let went = (tide.clone(), 1, 1, -1);
-//! assert_eq!(counts, [(gate, 1, 0, 1), went, (tide.clone(), 1, 0, 1), (tide, 2, 1, 1)]);
+//! assert_eq!(counts, [(gate, 1, 0, 1), (tide.clone(), 1, 0, 1), went, (tide, 2, 1, 1)]);
 //! ```
 
 pub mod checkpoint;

@@ -139,7 +139,9 @@ impl Fed {
     }
 
     /// Ctrl-C: what was read is committed, and it ends well.
-    fn interrupt(running: Running) {
+    fn interrupt(mut running: Running) {
+        // Where the shell has it ignored, a signal before the program catches it would be lost.
+        running.until_logged("started");
         running.signal(Signal::INT);
         let log = running.wait().with_code(0);
         assert!(log.contains("draining"), "{log}");
