@@ -53,7 +53,7 @@ pub struct Stamped<R> {
     pub origin: Origin,
     /// Its partition's watermark before it.
     pub watermark: Millis,
-    /// The original value bytes; kept only where event time < watermark, for only such a record can be late.
+    /// The original value bytes; kept only where event time <= watermark, for only such a record can be late.
     pub raw: Option<Box<[u8]>>,
     /// The record itself.
     pub value: R,

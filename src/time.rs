@@ -92,7 +92,11 @@ impl InputClock {
     /// partition it stays.
     pub fn close_epoch(&mut self) -> Millis {
         let bound = self.max_out_of_orderness_ms;
-        let active = self.partitions.values().filter(|clock| !clock.idle);
+        // An ended partition counts, idle or not: it is what lifts the input to the end.
+        let active = self
+            .partitions
+            .values()
+            .filter(|clock| !clock.idle || clock.ended);
         if let Some(least) = active.map(|clock| clock.watermark(bound)).min() {
             self.global = self.global.max(least);
         }
@@ -188,6 +192,20 @@ mod tests {
         };
         assert_eq!(epoch(&mut clock, &[woken]), 100);
         assert_eq!(clock.partitions[&1].watermark(0), 100);
+    }
+
+    #[test]
+    fn an_idle_partition_that_ends_lifts_the_input() {
+        let mut clock = InputClock::new(0);
+        let idle = PartitionBinding {
+            idle: true,
+            ..share(0, 100)
+        };
+        assert_eq!(epoch(&mut clock, std::slice::from_ref(&idle)), BEFORE_ALL);
+        assert_eq!(
+            epoch(&mut clock, &[PartitionBinding { ended: true, ..idle }]),
+            AFTER_ALL
+        );
     }
 
     #[test]

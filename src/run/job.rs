@@ -99,6 +99,7 @@ pub fn start(plan: Plan) -> Result<Started> {
         .map(|shard| Shard {
             job: plan.name.clone(),
             shard,
+            root: plan.root.clone(),
             outputs: outputs(shard).collect(),
         })
         .collect();

@@ -72,6 +72,8 @@ pub struct OutputPlan {
 pub struct Plan {
     /// Name of the job.
     pub name: String,
+    /// The job's directory: names of files below it are recorded relative to it.
+    pub root: PathBuf,
     /// What results depend on; state of another plan is refused.
     pub plan_hash: u64,
     /// Directory or URL of the state.

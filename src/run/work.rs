@@ -156,6 +156,9 @@ impl<'a> Station<'a> {
     /// further.
     fn declare(&mut self, recovered: &Recovered) {
         self.advance_to(recovered.base);
+        for feed in &mut self.entrances.feeds {
+            feed.begin(&recovered.declarations);
+        }
         if self.worker.index() == 0 {
             self.share.clone_from(&recovered.declarations);
         }

@@ -97,6 +97,7 @@ fn run(directory: &Path) -> Result<()> {
     let found = observe(&Shard {
         job: "counts".into(),
         shard: 0,
+        root: directory.to_path_buf(),
         outputs,
     })?;
     let plan = Plan {

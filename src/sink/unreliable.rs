@@ -185,6 +185,7 @@ mod tests {
         let shard = Shard {
             job: "job".to_owned(),
             shard: 0,
+            root: directory.to_path_buf(),
             outputs: vec![(0, directory.join("out.jsonl"))],
         };
         let found = files::observe(&shard).unwrap();

@@ -156,6 +156,9 @@ pub trait Feed {
     /// A partition of this worker: where it is read on and with which clock. It is read to the end of
     /// `recorded` first, cut exactly at those positions.
     fn add_partition(&mut self, partition: u32, from: partition::Start, recorded: Vec<u64>);
+    /// All recorded epochs are taken; `declared` is what the first new one says of partitions. Until then no partition
+    /// ends, and everything keeps its bytes.
+    fn begin(&mut self, declared: &[PartitionBinding]);
     /// Takes in what has arrived for a partition.
     fn arrived(&mut self, arrival: files::Arrival, now: Instant);
     /// Asks for more where the queue is short.

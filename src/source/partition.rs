@@ -101,6 +101,8 @@ pub(super) struct PartitionFeed<R> {
     as_of: Option<Millis>,
     taken_to: u64,
     declared: Option<crate::time::Epoch>,
+    /// Recorded epochs are being taken again.
+    replaying: bool,
     /// A finite run: the end of the file is the end of the partition.
     finite: bool,
 }
@@ -112,6 +114,7 @@ impl<R: Record> PartitionFeed<R> {
         recorded: Vec<u64>,
         settings: &InputSettings,
         finite: bool,
+        replaying: bool,
     ) -> Self {
         PartitionFeed {
             number,
@@ -134,6 +137,7 @@ impl<R: Record> PartitionFeed<R> {
             as_of: start.as_of,
             taken_to: start.offset,
             declared: start.declared,
+            replaying,
             finite,
         }
     }
@@ -183,12 +187,17 @@ impl<R: Record> PartitionFeed<R> {
     fn decode(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
         self.read_to += bytes.len() as u64;
         let (mut lines, number) = (std::mem::replace(&mut self.lines, Lines::new(0, 0)), self.number);
+        // Whoever may turn out late keeps its bytes: a floor that is not known yet may make anyone late.
+        let watermark = match self.replaying || self.clock.idle {
+            true => crate::time::AFTER_ALL,
+            false => self.clock.watermark(settings.max_out_of_orderness_ms),
+        };
         let mut each = |line: Line<'_>| {
             if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
                 self.decoded_to = line.end;
                 return;
             }
-            let item = decode_item::<R>(&line, number, &mut self.front, &self.clock, settings);
+            let item = decode_item::<R>(&line, number, &mut self.front, watermark, settings);
             self.decoded_to = line.end;
             match self.places.back_mut() {
                 Some((place, count)) if *place == item.place => *count += 1,
@@ -313,7 +322,7 @@ impl<R: Record> PartitionFeed<R> {
                     raw,
                     value,
                 } => {
-                    let raw = raw.filter(|_| value.event_time().is_some_and(|time| time < watermark));
+                    let raw = raw.filter(|_| value.event_time().is_some_and(|time| time <= watermark));
                     let origin = Origin {
                         partition: self.number,
                         offset,
@@ -331,7 +340,8 @@ impl<R: Record> PartitionFeed<R> {
                 Content::Dead(letter) => Taken::Dead(letter),
             });
         }
-        let ended = self.has_ended() && self.queue.is_empty() && !self.clock.ended;
+        // A recorded epoch ends a partition only if it did then.
+        let ended = !self.replaying && self.has_ended() && self.queue.is_empty() && !self.clock.ended;
         self.clock.ended |= ended;
         self.clock.idle |= idle;
         let changed = count > 0 || ended || idle;
@@ -348,6 +358,15 @@ impl<R: Record> PartitionFeed<R> {
             path: None,
         };
         (changed.then_some(binding), count)
+    }
+
+    /// All recorded epochs are taken. `declared`: what the first new epoch says of the partition.
+    pub(super) fn begin(&mut self, declared: Option<&PartitionBinding>) {
+        self.replaying = false;
+        if let Some(declared) = declared {
+            self.clock.idle = declared.idle;
+            self.clock.floor = self.clock.floor.max(declared.floor);
+        }
     }
 
     /// Takes over what a recorded binding says beside its messages.
@@ -368,7 +387,7 @@ fn decode_item<R: Record>(
     line: &Line<'_>,
     partition: u32,
     front: &mut Front,
-    clock: &PartitionClock,
+    watermark: Millis,
     settings: &InputSettings,
 ) -> Item<R> {
     let dead = |reason, key, value, error| {
@@ -433,11 +452,9 @@ fn decode_item<R: Record>(
             }
             None => {
                 let time = value.event_time();
-                // Its bytes are wanted only if it turns out late; a floor that is not known yet may make it so.
-                let watermark = clock.watermark(settings.max_out_of_orderness_ms);
+                // Its bytes are wanted only if it turns out late.
                 let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
-                let may_be_late =
-                    clock.idle || time.is_some_and(|time| time < watermark.max(own.unwrap_or(time)));
+                let may_be_late = time <= own.max(Some(watermark));
                 let raw = may_be_late
                     .then(|| json::raw_value(line.bytes).map(Box::from))
                     .flatten();

@@ -118,7 +118,7 @@ fn read_until_failure(
         ..Start::default()
     };
     let settings = settings();
-    let mut feed = PartitionFeed::<Tick>::new(0, start, Vec::new(), &settings, true);
+    let mut feed = PartitionFeed::<Tick>::new(0, start, Vec::new(), &settings, true, false);
     let (requests, requested) = channel();
     let (answer, answers) = channel();
     std::thread::scope(|scope| {
