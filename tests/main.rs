@@ -19,6 +19,7 @@ mod cases {
     mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod follow_kills; // Files that grow while they are read, with kills in between.
+    mod found; // What an adversarial reading found, one case each.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod kills; // Killed anywhere and started again, the final files are the same.

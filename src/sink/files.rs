@@ -91,6 +91,25 @@ struct FoundOutput {
     length: u64,
 }
 
+impl FoundOutput {
+    /// Refuses content of somebody else's that the first message would be glued to.
+    fn ends_a_line(&self) -> Result<()> {
+        let (Some(last), Some(file)) = (self.length.checked_sub(1), &self.lock) else {
+            return Ok(());
+        };
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last)
+            .map_err(|error| write_failed(&self.path, &error))?;
+        match byte {
+            [b'\n'] => Ok(()),
+            _ => Err(Error::new(
+                Kind::Configuration,
+                format!("{}: its last line has no end; end it before appending", self.path.display()),
+            )),
+        }
+    }
+}
+
 /// Locks a shard, its log and the outputs that exist, and looks at what lies there. Creates nothing but
 /// directories and an empty log.
 pub fn observe(shard: &Shard) -> Result<Found> {
@@ -166,6 +185,9 @@ impl Found {
         let read = self.read.map_err(|damage| {
             Error::internal(format!("a damaged log was decided on, at byte {}", damage.offset))
         })?;
+        if fresh {
+            self.outputs.iter().try_for_each(FoundOutput::ends_a_line)?;
+        }
         self.log.cut_back(read.torn)?;
         let Claim {
             generation,

@@ -43,7 +43,8 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     root.refuse("kafka", NO_KAFKA);
 
     let inputs = inputs(&mut root, &dataflows, &directory);
-    let outputs = outputs(&mut root, &dataflows, &inputs, &directory, shards);
+    let own = own_files(&file, &state);
+    let outputs = outputs(&mut root, &dataflows, &inputs, &own, shards);
 
     let (mut epoch_interval_ms, mut replay_tick_ms) = (EPOCH_INTERVAL_MS, REPLAY_TICK_MS);
     if let Some(mut epoch) = root.table("epoch") {
@@ -248,7 +249,7 @@ fn outputs(
     root: &mut Table<'_>,
     dataflows: &[Dataflow],
     inputs: &[Input],
-    directory: &Path,
+    own: &OwnFiles,
     shards: u32,
 ) -> Vec<Output> {
     let mut sections = root.required_table("outputs");
@@ -272,7 +273,7 @@ fn outputs(
         let Some(section) = sections.table(spec.name) else {
             continue;
         };
-        if let Some((at, output)) = output(section, spec, dataflow, directory, shards) {
+        if let Some((at, output)) = output(section, spec, dataflow, own, shards) {
             refuse_shared_file(&sections, at, &output, inputs, &outputs);
             outputs.push((at, output));
         }
@@ -295,11 +296,39 @@ fn outputs(
     outputs.into_iter().map(|(_, output)| output).collect()
 }
 
+/// What a job keeps beside its outputs.
+struct OwnFiles {
+    directory: PathBuf,
+    file: PathBuf,
+    state: Option<PathBuf>,
+}
+
+fn own_files(file: &Path, state: &State) -> OwnFiles {
+    OwnFiles {
+        directory: file.parent().map(Path::to_path_buf).unwrap_or_default(),
+        file: files::identity(file),
+        state: match state {
+            State::Directory(path) => Some(files::identity(path)),
+            State::Url(_) => None,
+        },
+    }
+}
+
+impl OwnFiles {
+    /// Whether it is the job file, lies in the state directory, or has the name of a progress log.
+    fn has(&self, path: &Path) -> bool {
+        let path = files::identity(path);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let is_log = name.is_some_and(|name| name.starts_with('.') && name.ends_with(".progress"));
+        is_log || path == self.file || self.state.as_ref().is_some_and(|state| path.starts_with(state))
+    }
+}
+
 fn output(
     mut section: Table<'_>,
     spec: OutputSpec,
     dataflow: Option<Dataflow>,
-    directory: &Path,
+    own: &OwnFiles,
     shards: u32,
 ) -> Option<(usize, Output)> {
     for later in ["redis", "postgres"] {
@@ -307,9 +336,13 @@ fn output(
     }
     let (file, format) = file_and_format(&mut section);
     let output = file.and_then(|Located { value: path, at }| {
-        let files = shard_files(&directory.join(&path), shards);
-        if files.is_empty() || files.iter().any(|file| file.is_dir()) {
+        let files = shard_files(&own.directory.join(&path), shards);
+        if files.is_empty() || path.ends_with('/') || files.iter().any(|file| file.is_dir()) {
             section.add(at, "file", format!("`{path}` is not a file"));
+            return None;
+        }
+        if files.iter().any(|file| own.has(file)) {
+            section.add(at, "file", format!("`{path}` is one of the job's own files"));
             return None;
         }
         Some((
