@@ -232,9 +232,11 @@ fn round(
         }
     }
     let differences = reference.differences(copy, follows);
-    if differences.is_empty() {
+    // What differs is kept for a person to look at; in the control arm it is what was wanted.
+    if differences.is_empty() || campaign.control {
         copy.remove();
-    } else {
+    }
+    if !differences.is_empty() {
         let round = campaign.rounds;
         campaign.differences.push(format!(
             "round {round}: {}; {}",
