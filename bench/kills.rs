@@ -3,7 +3,7 @@
 //! end, and compared with a run that nobody disturbed.
 //!
 //! ```text
-//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed in its restore ─► ... ─► ends
+//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed in restore ─► ... ─► ends
 //!                                                                            outputs as multisets of
 //! lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
