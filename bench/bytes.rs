@@ -99,6 +99,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         .flat_map(|dataflow| dataflow.outputs(false))
         .chain([&DEAD_LETTERS]);
     Plan {
+        root: std::path::PathBuf::new(),
         name: "bench".to_owned(),
         plan_hash: 0,
         state: String::new(),
@@ -183,6 +184,7 @@ impl Pump {
                     ..PartitionBinding::default()
                 });
             }
+            feed.begin(&[]);
         }
         self.close(DECLARING, share);
     }

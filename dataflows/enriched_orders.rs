@@ -101,3 +101,6 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &EnrichedOrd
         dead_letters,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,4 +10,6 @@ pub mod event_counts;
 pub mod generator;
 pub mod records;
 pub mod risk_pattern;
+#[cfg(test)]
+mod trial;
 pub mod tumbling_aggregates;

@@ -21,8 +21,8 @@
 //!                         └────────────────────────────┴─► dead_letters
 //! ```
 //!
-//! **Order.** By rank: alerts by their second transaction, timeouts by expiry. **Refuses** corrections of what is final:
-//! they become dead letters.
+//! **Order.** By rank: alerts by their second transaction, withdrawals of an epoch first; timeouts by expiry.
+//! **Refuses** corrections of what is final: they become dead letters.
 
 use crate::catalogue::{PatternEmit, RiskPatternConfig};
 use crate::records::Transaction;
@@ -109,8 +109,12 @@ impl Output for RiskAlert {
         Some(&self.first.user_id)
     }
 
+    /// What is withdrawn in an epoch comes before what is raised in it: where transactions share an id, one match
+    /// may go and another one of the same `alert_id` come.
     fn rank(&self) -> Rank {
-        order(self.second.occurred_at, self.origin)
+        let Rank(time, partition, offset) = order(self.second.occurred_at, self.origin);
+        let after_withdrawals = u64::from(self.status != RiskStatus::Withdrawn) << 63;
+        Rank(after_withdrawals | time, partition, offset)
     }
 }
 
@@ -197,3 +201,6 @@ pub fn build<'s>(context: &Context<'s>, inputs: Inputs<'s>, config: &RiskPattern
         dead_letters,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,8 +18,8 @@
 //!                   └────────────────────────┴─► dead_letters
 //! ```
 //!
-//! **Order.** A key's rows come in order of `window_start`, by their rank. **Refuses** corrections of closed windows: they
-//! become dead letters.
+//! **Order.** A key's rows come in order of `window_start`, by their rank. **Refuses** corrections of closed
+//! windows: they become dead letters.
 
 use crate::catalogue::{Dataflow, TumblingAggregatesConfig, WindowEmit};
 use crate::records::Order;
@@ -111,3 +111,6 @@ pub fn build<'s>(
         dead_letters,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Errors by consequence, and the exit code each one ends the process with.
 //!
-//! A bad *record* is never an error: it becomes a dead letter. An [`Error`] stops the job; its kind says what the person
-//! at the terminal has to do next. Display is one line that names the thing; causes are already part of it.
+//! A bad *record* is never an error: it becomes a dead letter. An [`Error`] stops the job; its kind says what
+//! the person at the terminal has to do next. Display is one line that names the thing; causes are already
+//! part of it.
 
 use std::fmt;
 
@@ -18,7 +19,8 @@ pub enum Kind {
     StateDamaged = 5,
     /// Another instance holds the job, or took it over.
     AnotherInstance = 6,
-    /// A durable write failed (disk full, read-only, permission): the process stopped before anything wrong was visible.
+    /// A durable write failed (disk full, read-only, permission): the process stopped before anything wrong
+    /// was visible.
     WriteFailed = 7,
     /// A bug of ours.
     Internal = 70,

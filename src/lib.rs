@@ -15,7 +15,8 @@
 //! - [`format`](mod@format): bytes to records and back.
 //! - [`source`]: partitions to epochs. [`pace`]: which epoch comes next.
 //! - [`sink`]: encoded rows, sealed epochs, commits.
-//! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill the process.
+//! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
+//!   the process.
 //! - [`run`]: a job's threads. [`metrics`]: what they count.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
@@ -31,10 +32,12 @@
 //! timely::execute_directly(move |worker| {
 //!     let mut words = worker.dataflow::<u64, _, _>(|scope| {
 //!         let (handle, words) = scope.new_input::<Vec<(&str, u64, i64)>>();
-//!         let keyed = words.map(|(word, epoch, diff)| ((key_hash(word.as_bytes()), word.into()), epoch, diff));
+//!         let keyed = words.map(|(word, epoch, diff)| ((word.into(), key_hash(word.as_bytes())), epoch, diff));
 //!         let context = Context::without_checkpoints(scope);
 //!         count(&context, "words", keyed.as_collection())
-//!             .inspect(move |((word, count), epoch, diff)| send.send((word.to_string(), *count, *epoch, *diff)).unwrap());
+//!             .inspect(move |((word, count), epoch, diff)| {
+//!                 send.send((word.to_string(), *count, *epoch, *diff)).unwrap();
+//!             });
 //!         handle
 //!     });
 //!     words.send(("tide", 0, 1));
@@ -45,7 +48,9 @@
 //! let mut counts: Vec<_> = counts.iter().collect();
 //! counts.sort();
 //! // In epoch 1 the row (tide, 1) goes and (tide, 2) comes.
-//! assert_eq!(counts, [("gate".into(), 1, 0, 1), ("tide".into(), 1, 0, 1), ("tide".into(), 1, 1, -1), ("tide".into(), 2, 1, 1)]);
+//! let [gate, tide] = ["gate", "tide"].map(String::from);
+//! let went = (tide.clone(), 1, 1, -1);
+//! assert_eq!(counts, [(gate, 1, 0, 1), (tide.clone(), 1, 0, 1), went, (tide, 2, 1, 1)]);
 //! ```
 
 pub mod checkpoint;

@@ -1,5 +1,5 @@
-//! What a run counts: for the progress line, the summary and the benchmark. Never on the way of a record: one update per
-//! epoch and worker.
+//! What a run counts: for the progress line, the summary and the benchmark. Never on the way of a record: one
+//! update per epoch and worker.
 
 use crate::time::Epoch;
 use hdrhistogram::Histogram;

@@ -1,14 +1,15 @@
 //! The pace of a run: which epoch comes next, for all workers of a process.
 //!
-//! **Finite** runs are cut by the data. Every worker reports which places (see [`Place`]) it holds completely; when all
-//! have, the places that everybody is sure of are announced as a [`Round`] of epochs, each one place. Contents depend on
-//! the data alone, so any number of workers gives the same epochs.
+//! **Finite** runs are cut by the data. Every worker reports which places (see [`Place`]) it holds
+//! completely; when all have, the places that everybody is sure of are announced as a [`Round`] of epochs,
+//! each one place. Contents depend on the data alone, so any number of workers gives the same epochs.
 //!
-//! **Live** epochs are cut by monotonic time: the greater of base + elapsed / interval and the greatest epoch any worker
-//! has reached. A worker closes its epoch when a later one is due and there is something to close it for.
+//! **Live** epochs are cut by monotonic time: the greater of base + elapsed / interval and the greatest epoch
+//! any worker has reached. A worker closes its epoch when a later one is due and there is something to close
+//! it for.
 //!
-//! A checkpoint's epoch must be open at every worker when it is named: in a round it is the round's last, live it is one
-//! above the greatest epoch any worker has reached.
+//! A checkpoint's epoch must be open at every worker when it is named: in a round it is the round's last,
+//! live it is one above the greatest epoch any worker has reached.
 //!
 //! One lock, taken once per round or epoch and worker, never per record.
 
@@ -102,7 +103,8 @@ impl State {
     }
 }
 
-/// A live worker without messages still closes its epochs this often, so that idle partitions and status move on.
+/// A live worker without messages still closes its epochs this often, so that idle partitions and status move
+/// on.
 const QUIET: Duration = Duration::from_secs(1);
 
 impl Pace {
@@ -202,7 +204,8 @@ impl Pace {
         state.backlogs = state.backlogs.saturating_sub(1);
     }
 
-    /// Live: no table of any worker has a backlog left, so events may be taken, from the worker's next epoch on.
+    /// Live: no table of any worker has a backlog left, so events may be taken, from the worker's next epoch
+    /// on.
     pub fn tables_are_bound(&self) -> bool {
         self.lock().backlogs == 0
     }
@@ -295,10 +298,7 @@ fn next_round(held: Held, base: Epoch, draining: bool, cut_is_due: bool) -> Opti
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests start from some instant; none waits for another"
-)]
+#[expect(clippy::disallowed_methods, reason = "tests start from some instant")]
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Records: what every input yields, whatever its kind and format.
 //!
-//! A record's **origin** is (input, partition, offset). Within one input, origins order the records of a key where event
-//! times tie, so no result depends on which worker read what first.
+//! A record's **origin** is (input, partition, offset). Within one input, origins order the records of a key
+//! where event times tie, so no result depends on which worker read what first.
 
 use crate::time::{Diff, Epoch, Millis};
 use compact_str::CompactString;
@@ -37,8 +37,8 @@ pub trait Record:
     /// Event time of the record; none for rows of tables.
     fn event_time(&self) -> Option<Millis>;
 
-    /// What the types cannot say: ranges, a key that disagrees with the key field, a rule without its parameter.
-    /// The error is the text of an INVALID dead letter.
+    /// What the types cannot say: ranges, a key that disagrees with the key field, a rule without its
+    /// parameter. The error is the text of an INVALID dead letter.
     fn check(&self, key: &str) -> Result<(), String>;
 }
 
@@ -53,7 +53,7 @@ pub struct Stamped<R> {
     pub origin: Origin,
     /// Its partition's watermark before it.
     pub watermark: Millis,
-    /// The original value bytes; kept only where event time < watermark, for only such a record can be late.
+    /// The original value bytes; kept only where event time <= watermark, for only such a record can be late.
     pub raw: Option<Box<[u8]>>,
     /// The record itself.
     pub value: R,
@@ -78,8 +78,8 @@ pub type Updates<'s, D> = VecCollection<'s, Epoch, D, Diff>;
 /// A stream of messages: effects, which unlike updates cannot be taken back.
 pub type Messages<'s, D> = Stream<'s, Epoch, Vec<D>>;
 
-/// An event input: its records (keyed by message key, spread by partition) and its global watermark after each epoch in
-/// which it rose (the same on every worker).
+/// An event input: its records (keyed by message key, spread by partition) and its global watermark after
+/// each epoch in which it rose (the same on every worker).
 pub struct Records<'s, R: Record> {
     /// The records; a retraction repeats the record with a negative difference.
     pub updates: Updates<'s, Stamped<R>>,
@@ -106,6 +106,10 @@ pub trait Output: Serialize + Clone + std::fmt::Debug + Send + 'static {
     fn key(&self) -> Option<&str>;
     /// The order within output and epoch. `Serialize` gives the message value.
     fn rank(&self) -> Rank;
+    /// `input/partition/offset` of what a message without a key comes from: it places the message instead.
+    fn origin(&self) -> String {
+        String::new()
+    }
 }
 
 /// Why a message went to the dead letters.
@@ -168,6 +172,10 @@ impl DeadLetter {
 impl Output for DeadLetter {
     fn key(&self) -> Option<&str> {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
+    }
+
+    fn origin(&self) -> String {
+        format!("{}/{}/{}", self.input, self.partition, self.offset)
     }
 
     /// By offset within an input's partition.

@@ -1,11 +1,12 @@
 //! Time: epochs, event time and watermarks.
 //!
-//! Two times never mix. The **epoch** (`u64`) is the one timely timestamp of every dataflow; it says which records are
-//! committed together. **Event time** (`i64`, milliseconds since the Unix epoch) stays in the data; it says to which
-//! window a record belongs and whether it is late.
+//! Two times never mix. The **epoch** (`u64`) is the one timely timestamp of every dataflow; it says which
+//! records are committed together. **Event time** (`i64`, milliseconds since the Unix epoch) stays in the
+//! data; it says to which window a record belongs and whether it is late.
 //!
-//! [`InputClock`] is the fold of bindings into one input's *global watermark*. It is pure: the watermark operator of
-//! every worker, the checkpointer and `tidegate status` all apply the same bindings and see the same watermark.
+//! [`InputClock`] is the fold of bindings into one input's *global watermark*. It is pure: the watermark
+//! operator of every worker, the checkpointer and `tidegate status` all apply the same bindings and see the
+//! same watermark.
 
 use crate::checkpoint::binding::PartitionBinding;
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,8 @@ pub struct PartitionClock {
     pub greatest: Option<Millis>,
     /// The floor it got when it last woke: the input's global watermark of the epoch before.
     pub floor: Option<Millis>,
-    /// Stands at its end for longer than the idle timeout, or was found after the start and has no record yet.
+    /// Stands at its end for longer than the idle timeout, or was found after the start and has no record
+    /// yet.
     pub idle: bool,
     /// A finite partition read to its end; its watermark is [`AFTER_ALL`] from then on.
     pub ended: bool,
@@ -86,10 +88,15 @@ impl InputClock {
         clock.ended |= share.ended;
     }
 
-    /// Ends an epoch: the minimum over the active partitions, never less than before. With no active partition it stays.
+    /// Ends an epoch: the minimum over the active partitions, never less than before. With no active
+    /// partition it stays.
     pub fn close_epoch(&mut self) -> Millis {
         let bound = self.max_out_of_orderness_ms;
-        let active = self.partitions.values().filter(|clock| !clock.idle);
+        // An ended partition counts, idle or not: it is what lifts the input to the end.
+        let active = self
+            .partitions
+            .values()
+            .filter(|clock| !clock.idle || clock.ended);
         if let Some(least) = active.map(|clock| clock.watermark(bound)).min() {
             self.global = self.global.max(least);
         }
@@ -185,6 +192,20 @@ mod tests {
         };
         assert_eq!(epoch(&mut clock, &[woken]), 100);
         assert_eq!(clock.partitions[&1].watermark(0), 100);
+    }
+
+    #[test]
+    fn an_idle_partition_that_ends_lifts_the_input() {
+        let mut clock = InputClock::new(0);
+        let idle = PartitionBinding {
+            idle: true,
+            ..share(0, 100)
+        };
+        assert_eq!(epoch(&mut clock, std::slice::from_ref(&idle)), BEFORE_ALL);
+        assert_eq!(
+            epoch(&mut clock, &[PartitionBinding { ended: true, ..idle }]),
+            AFTER_ALL
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ static DAY: LazyLock<Files> = LazyLock::new(|| {
         "--orders=1500",
         "--transactions=1500",
         "--events=1500",
+        "--partitions=2",
     ])
 });
 
@@ -81,6 +82,11 @@ fn is_halfway(directory: &Directory) -> bool {
     checkpoint.is_some_and(|checkpoint| checkpoint < committed) && unread.count() > 6
 }
 
+/// A copy of it.
+pub fn halfway() -> Directory {
+    in_directory(&HALFWAY)
+}
+
 /// What `tidegate status` says.
 pub fn status(directory: &Directory) -> serde_json::Value {
     let text = directory.tidegate(&["status", "job.toml", "--json"]).succeeded();
@@ -100,7 +106,7 @@ pub fn inputs(status: &serde_json::Value) -> BTreeMap<String, u64> {
 /// What `tidegate generate` makes of this size.
 pub fn generated(size: &[&str]) -> Files {
     let directory = Directory::in_memory();
-    let arguments = ["--log=off", "generate", "--partitions=2", "--seed=11", "--out=."];
+    let arguments = ["--log=off", "generate", "--seed=11", "--out=."];
     directory.tidegate(&[&arguments, size].concat()).succeeded();
     files(&directory.path(""))
 }
@@ -151,7 +157,7 @@ pub fn run_killed_at(directory: &Directory, workers: usize, point: &str) -> bool
         "{point}: exit code {:?}, signal {:?}:\n{}",
         ended.code,
         ended.signal,
-        ended.stderr
+        ended.log
     );
     ended.was_killed()
 }
@@ -228,4 +234,35 @@ pub fn count_lines(bytes: &[u8]) -> usize {
 
 fn text_of(bytes: &[u8], line: usize) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == b'\n').nth(line).unwrap_or_default()).into_owned()
+}
+
+/// Everything that says something: without the lock's process id, and without what is empty.
+pub fn content(directory: &Directory) -> Files {
+    let mut files = files(&directory.path(""));
+    files.retain(|name, content| !content.is_empty() && name != "state/lock");
+    files
+}
+
+/// The names of the files that differ.
+pub fn differences(before: &Files, after: &Files) -> Vec<String> {
+    let names = before.keys().chain(after.keys());
+    names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .cloned()
+        .collect()
+}
+
+/// Runs, and asserts that it is refused with this code and these words and has changed nothing.
+#[track_caller]
+pub fn refused(directory: &Directory, code: i32, words: &[&str]) {
+    let before = content(directory);
+    let log = run(directory, 2).with_code(code);
+    for word in words {
+        assert!(log.contains(word), "{word:?} is not in:\n{log}");
+    }
+    let changed = differences(&before, &content(directory));
+    assert!(
+        changed.is_empty(),
+        "a refused start has changed {changed:?}:\n{log}"
+    );
 }

@@ -16,12 +16,13 @@ mod cases {
     mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
     mod checkpoints; // What is written of a state follows what changed.
     mod commands; // What every command prints, in words and as JSON, and where.
-    mod damage; // Files that are torn, flipped, lost, stale, full or somebody else's: recovered from or refused.
+    mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod follow_kills; // Files that grow while they are read, with kills in between.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod kills; // Killed anywhere and started again, the final files are the same.
+    mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
     mod wild; // Seeded small jobs of extremes against the oracle.

@@ -36,7 +36,7 @@ pub struct Ended {
     /// The signal that ended it.
     pub signal: Option<i32>,
     /// Logs and errors.
-    pub stderr: String,
+    pub log: String,
 }
 
 impl Ended {
@@ -53,9 +53,9 @@ impl Ended {
             Some(code),
             "signal {:?}, log:\n{}",
             self.signal,
-            self.stderr
+            self.log
         );
-        self.stderr
+        self.log
     }
 }
 
@@ -161,7 +161,7 @@ impl Running {
         Ended {
             code: status.code(),
             signal: status.signal(),
-            stderr: log,
+            log,
         }
     }
 }

@@ -146,6 +146,11 @@ impl Job {
         }
     }
 
+    /// The directory of the job file.
+    pub fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     /// The settings of the chosen dataflows, as the job file writes them: key and value.
     pub fn dataflow_settings(&self) -> Vec<(String, String)> {
         let of = |dataflow: Dataflow| -> Vec<(&str, String)> {

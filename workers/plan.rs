@@ -7,6 +7,7 @@ use std::time::Duration;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::pace::Cutting;
 use tidegate::run::{Build, InputPlan, Matching, OutputPlan, Plan};
+use tidegate::sink::files::Shard;
 use tidegate::source::InputSettings;
 use tidegate_dataflows::catalogue;
 
@@ -23,6 +24,7 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
     };
     Ok(Plan {
         name: job.name.clone(),
+        root: job.directory().to_path_buf(),
         plan_hash: job.plan_hash(),
         state: job.state.location(),
         append: job.append,
@@ -38,6 +40,19 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
     })
+}
+
+/// A shard of the job's outputs.
+pub fn shard(job: &Job, shard: usize) -> Shard {
+    let outputs = job.outputs.iter().zip(0..);
+    Shard {
+        job: job.name.clone(),
+        shard,
+        root: job.directory().to_path_buf(),
+        outputs: outputs
+            .map(|(output, index)| (index, output.files[shard].clone()))
+            .collect(),
+    }
 }
 
 /// How every worker builds the job's dataflows.

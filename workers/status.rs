@@ -3,6 +3,7 @@
 
 use crate::arguments::StatusArguments;
 use crate::job::{Job, State};
+use crate::plan;
 use crate::print::{aligned, print, print_json};
 use indicatif::HumanBytes;
 use serde::Serialize;
@@ -11,7 +12,6 @@ use tidegate::checkpoint::binding::Positions;
 use tidegate::checkpoint::progress::{self, Log};
 use tidegate::checkpoint::{claim, manifest, store};
 use tidegate::error::{Error, Kind, Result};
-use tidegate::sink::files::Shard;
 use tidegate::time::{AFTER_ALL, BEFORE_ALL, Epoch, Millis};
 
 /// What is known of a job.
@@ -115,18 +115,8 @@ fn look(job: &Job) -> Result<Status> {
     for (shard, log) in logs.iter().enumerate() {
         let last = log.records.last();
         for output in &job.outputs {
-            let name = output.files[shard]
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned());
-            let recorded = last.and_then(|last| {
-                let of_file = |recorded: &&String| {
-                    Some((*recorded).rsplit('/').next().unwrap_or(recorded)) == name.as_deref()
-                };
-                last.lengths
-                    .keys()
-                    .find(of_file)
-                    .and_then(|recorded| last.lengths.get(recorded))
-            });
+            let name = plan::shard(job, shard).name(&output.files[shard]);
+            let recorded = last.and_then(|last| last.lengths.get(&name));
             status.outputs.push(OutputStatus {
                 output: output.spec.name.to_owned(),
                 shard,
@@ -141,17 +131,7 @@ fn look(job: &Job) -> Result<Status> {
 }
 
 fn read_log(job: &Job, shard: usize) -> Result<Log> {
-    let outputs = job
-        .outputs
-        .iter()
-        .zip(0..)
-        .map(|(output, index)| (index, output.files[shard].clone()));
-    let path = Shard {
-        job: job.name.clone(),
-        shard,
-        outputs: outputs.collect(),
-    }
-    .log_path();
+    let path = plan::shard(job, shard).log_path();
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Log::default()),
         read => {

@@ -1,7 +1,8 @@
 //! A binding says what an epoch contains. Replaying it gives the same epoch again.
 //!
-//! Every worker emits its share of `binding(e)` for every epoch it closes, with or without records; only when all shares
-//! are there may epoch `e` be committed. An empty frontier proves nothing (timely reports a dying worker as completion).
+//! Every worker emits its share of `binding(e)` for every epoch it closes, with or without records; only when
+//! all shares are there may epoch `e` be committed. An empty frontier proves nothing (timely reports a dying
+//! worker as completion).
 
 use crate::time::{Epoch, InputClock, Millis};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,8 @@ pub struct PartitionBinding {
     pub path: Option<String>,
 }
 
-/// One worker's share of an epoch's binding. It says also that all the worker's epochs up to this one are closed.
+/// One worker's share of an epoch's binding. It says also that all the worker's epochs up to this one are
+/// closed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Share {
     /// The epoch.

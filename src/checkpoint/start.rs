@@ -7,8 +7,9 @@
 //!                (found by the sinks)       └─ damaged: without it ─┘
 //! ```
 //!
-//! Between loading and the claim the sources look whether their inputs are still there: who refuses then has changed
-//! nothing either. Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may follow the decision.
+//! Between loading and the claim the sources look whether their inputs are still there: who refuses then has
+//! changed nothing either. Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may
+//! follow the decision.
 //! A chunk that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
 
 use super::binding::{Binding, Positions};
@@ -157,9 +158,8 @@ fn readable(store: &dyn Store, plan: &Plan) -> Result<(Vec<(u64, Manifest)>, u64
         match manifest {
             Ok(manifest) if manifest.plan_hash == plan.plan_hash => readable.push((number, manifest)),
             Ok(_) => {
-                let message = format!(
-                    "checkpoint {number} is of another plan; restore the job file, or start with a new state and new outputs"
-                );
+                let way_out = "restore the job file, or start with a new state and new outputs";
+                let message = format!("checkpoint {number} is of another plan; {way_out}");
                 return Err(Error::new(Kind::StateDamaged, message));
             }
             Err(reason) => tracing::warn!("{} is damaged: {reason}", manifest::name(number)),

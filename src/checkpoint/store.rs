@@ -287,7 +287,11 @@ mod tests {
             let name = format!("manifests/{round}");
             let contenders = [1_u8, 2].map(|who| {
                 let (store, name) = (open(&scratch.path().to_string_lossy()).unwrap(), name.clone());
-                std::thread::spawn(move || publish(store.as_ref(), &name, &[who]).unwrap())
+                let race = move || publish(store.as_ref(), &name, &[who]).unwrap();
+                std::thread::Builder::new()
+                    .name(format!("racer-{who}"))
+                    .spawn(race)
+                    .unwrap()
             });
             let won = contenders.map(|thread| thread.join().unwrap() == Published::Ours);
             assert!(won[0] ^ won[1], "exactly one wins: {won:?}");

@@ -1,8 +1,9 @@
 //! The global watermark of every input, the same on every worker.
 //!
-//! Shares of bindings are broadcast. When an epoch is complete, its shares are folded into the inputs' clocks, and every
-//! input whose global watermark rose is told of, at that epoch. The clocks are also readable from outside the dataflow:
-//! a partition that wakes in epoch e gets as floor the watermark after e - 1, so its source waits for exactly that.
+//! Shares of bindings are broadcast. When an epoch is complete, its shares are folded into the inputs'
+//! clocks, and every input whose global watermark rose is told of, at that epoch. The clocks are also
+//! readable from outside the dataflow: a partition that wakes in epoch e gets as floor the watermark after e
+//! - 1, so its source waits for exactly that.
 
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions, Share};
 use crate::record::Messages;
@@ -29,8 +30,8 @@ impl Clocks {
     }
 }
 
-/// From all workers' shares (already broadcast) to (input, global watermark), on every worker. The first closed epoch tells
-/// of every input, so that operators restored from a checkpoint know the time again.
+/// From all workers' shares (already broadcast) to (input, global watermark), on every worker. The first
+/// closed epoch tells of every input, so that operators restored from a checkpoint know the time again.
 pub fn clock<'s>(shares: Messages<'s, Share>, clocks: Rc<RefCell<Clocks>>) -> Messages<'s, (u16, Millis)> {
     shares.unary_frontier::<CapacityContainerBuilder<_>, _, _, _>(
         Pipeline,

@@ -7,11 +7,12 @@
 //!                                        records)          frontiers have passed
 //! ```
 //!
-//! Within one epoch the core sees: restored rows, right updates, left updates, then the watermarks, then the end of the
-//! epoch, then the cut. The order of updates *within* a side is unspecified (it depends on workers and batching), so a
-//! core's result must not depend on it; where order matters a core sorts by origin.
+//! Within one epoch the core sees: restored rows, right updates, left updates, then the watermarks, then the
+//! end of the epoch, then the cut. The order of updates *within* a side is unspecified (it depends on workers
+//! and batching), so a core's result must not depend on it; where order matters a core sorts by origin.
 //!
-//! The cost of an epoch is that of its own updates: nothing here grows with past epochs, open windows or pending timers.
+//! The cost of an epoch is that of its own updates: nothing here grows with past epochs, open windows or
+//! pending timers.
 
 use super::{Context, Control, by_hash};
 use crate::checkpoint::row::StateRow;
@@ -42,8 +43,8 @@ pub type Batch<D> = Vec<(D, Epoch, Diff)>;
 
 /// The pure half of a stateful operator.
 ///
-/// All methods are called for one epoch after the other, in the order given in the [module](self). Whatever is pushed to
-/// `out` should carry the epoch of the call.
+/// All methods are called for one epoch after the other, in the order given in the [module](self). Whatever
+/// is pushed to `out` should carry the epoch of the call.
 pub trait Core: 'static {
     /// Updates of the left side.
     type Left: ExchangeData + Clone;
@@ -71,7 +72,8 @@ pub trait Core: 'static {
     /// All of the epoch's updates and watermarks are in.
     fn finish(&mut self, epoch: Epoch, out: &mut Batch<Self::Out>);
 
-    /// Takes back a row that an earlier incarnation gave to [`Core::changed`]. The error names what does not decode.
+    /// Takes back a row that an earlier incarnation gave to [`Core::changed`]. The error names what does not
+    /// decode.
     fn restore(&mut self, row: &StateRow) -> Result<(), String>;
     /// Gives every row changed since the last call, with `operator` left 0; called after [`Core::finish`].
     fn changed(&mut self, rows: &mut Vec<StateRow>);
@@ -119,8 +121,8 @@ fn by_epoch<D>(message_time: Epoch, batch: &mut Batch<D>, mut stash: impl FnMut(
 /// Output is passed on in containers of about this many updates.
 const OUT_BATCH: usize = 256;
 
-/// Runs `core` on `left` (and `right`), with the global watermarks it wants to hear of, as the next stateful operator of
-/// `context`. `name` is unique in the job: its state is found again by it.
+/// Runs `core` on `left` (and `right`), with the global watermarks it wants to hear of, as the next stateful
+/// operator of `context`. `name` is unique in the job: its state is found again by it.
 pub fn drive<'s, C: Core>(
     context: &Context<'s>,
     name: &str,

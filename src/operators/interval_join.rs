@@ -1,25 +1,26 @@
-//! Interval join: the pairs of a left and a right record of one key whose event times are at most `within` apart.
+//! Interval join: the pairs of a left and a right record of one key whose event times are at most `within`
+//! apart.
 //!
-//! Each pair once, as soon as both are there, with the product of their differences; a retraction retracts the pairs of
-//! what it retracts. Within an epoch only the net is given. No order is promised.
+//! Each pair once, as soon as both are there, with the product of their differences; a retraction retracts
+//! the pairs of what it retracts. Within an epoch only the net is given. No order is promised.
 //!
 //! ```text
-//!  right update ─► pairs with the left records so far ─► timeline of rights ─┐
-//!  left update ──► pairs with the right records so far ─► timeline of lefts ─┼─ forgotten by the other side's watermark
-//!                                                                            ┘
+//!  right update ─► pairs with the lefts so far ──► timeline of rights ─┬─ forgotten by the other
+//!  left update ──► pairs with the rights so far ─► timeline of lefts ──┘  side's watermark
 //! ```
 //!
-//! **When a record is late** is the source's affair: when `event time + within + grace` is not ahead of its own partition's
-//! watermark. **When it may be forgotten** follows from that. A partner on time has an event time above
-//! `W - within - grace`, where `W` is the global watermark of the *other* side, and lies at most `within` after the record.
-//! So none can come once `W` has reached `event time + 2 * within + grace`, and one may come as long as it has not.
-//! A record that arrives when it could already be forgotten (its own side lags) is joined and forgotten in one epoch.
+//! **When a record is late** is the source's affair: when `event time + within + grace` is not ahead of its
+//! own partition's watermark. **When it may be forgotten** follows from that. A partner on time has an event
+//! time above `W - within - grace`, where `W` is the global watermark of the *other* side, and lies at most
+//! `within` after the record. So none can come once `W` has reached `event time + 2 * within + grace`, and
+//! one may come as long as it has not. A record that arrives when it could already be forgotten (its own side
+//! lags) is joined and forgotten in one epoch.
 //!
-//! **What it refuses**: an update that is late even by the global watermark of its own side. Everything it could pair with
-//! is still there until then, so until then a correction is exact; afterwards it is refused.
+//! **What it refuses**: an update that is late even by the global watermark of its own side. Everything it
+//! could pair with is still there until then, so until then a correction is exact; afterwards it is refused.
 //!
-//! **State rows** are (side, record) -> copies. The watermarks are not state: before they are told again after a restart
-//! nothing is forgotten, and a record that need not have been kept is forgotten then.
+//! **State rows** are (side, record) -> copies. The watermarks are not state: before they are told again
+//! after a restart nothing is forgotten, and a record that need not have been kept is forgotten then.
 
 use super::late::{Refused, Timed, accepted, refused_of};
 use super::slots::{Slot, Slots, Timers, decode};
@@ -139,7 +140,7 @@ impl<L: ExchangeData, R: ExchangeData> IntervalJoin<L, R> {
             interval,
             left_watermark: BEFORE_ALL,
             right_watermark: BEFORE_ALL,
-            slots: Slots::new(),
+            slots: Slots::default(),
             lefts: Timers::default(),
             rights: Timers::default(),
             pairs: Vec::new(),
@@ -155,7 +156,7 @@ impl<L: ExchangeData, R: ExchangeData> IntervalJoin<L, R> {
             hash,
             ..Partners::default()
         };
-        self.slots.find_or_insert(hash, is, make).0
+        self.slots.find_or_insert(hash, is, make)
     }
 
     /// Gives a slot without records back.
@@ -276,7 +277,8 @@ impl<L: ExchangeData, R: ExchangeData> Core for IntervalJoin<L, R> {
     }
 
     fn finish(&mut self, _: Epoch, out: &mut Batch<Self::Out>) {
-        // Copies can be negative only where this epoch retracted: a retraction may have come before its insertion.
+        // Copies can be negative only where this epoch retracted: a retraction may have come before its
+        // insertion.
         if std::mem::take(&mut self.retracted) {
             consolidate_updates(&mut self.pairs);
         }

@@ -6,12 +6,13 @@
 //!                              └────────────── late ───────────────────────────┴─► dead letters
 //! ```
 //!
-//! **Late** is decided per record, without state: it compares a bound, a pure function of the event time, with the
-//! watermark that the record's own partition had before it. So which records are late depends on the logs alone.
+//! **Late** is decided per record, without state: it compares a bound, a pure function of the event time,
+//! with the watermark that the record's own partition had before it. So which records are late depends on the
+//! logs alone.
 //!
-//! **Refused** is decided by an operator: an update for what the global watermark has already settled. A log cannot bring
-//! one (the global watermark never passes that of a partition), but a correction can, a retraction above all. It never
-//! reopens what is closed; like a late record it becomes a dead letter.
+//! **Refused** is decided by an operator: an update for what the global watermark has already settled. A log
+//! cannot bring one (the global watermark never passes that of a partition), but a correction can, a
+//! retraction above all. It never reopens what is closed; like a late record it becomes a dead letter.
 
 use super::Side;
 use crate::record::{DeadLetter, DeadLetterReason, Messages, Origin, Record, Stamped, Text, Updates};
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use timely::dataflow::operators::OkErr;
 use timely::dataflow::operators::vec::{Filter, Map};
 
-/// A record as the per-record operators want it. The order of the records of one key is by event time, then by origin.
+/// A record as the per-record operators want it. The order of the records of one key is by event time, then
+/// by origin.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timed<V> {
     /// Event time.
@@ -61,10 +63,12 @@ impl Refused {
     }
 }
 
-/// Splits the records of `input` into those on time and the dead letters of those late for `dataflow`: late are those
-/// whose `bound(event time)` is not ahead of the watermark they carry. `value` keeps what the dataflow computes with.
+/// Splits the records of `input` into those on time and the dead letters of those late for `dataflow`: late
+/// are those whose `bound(event time)` is not ahead of the watermark they carry. `value` keeps what the
+/// dataflow computes with.
 ///
-/// Every copy of a late record is a dead letter, and every copy of a late retraction too: a correction after the close.
+/// Every copy of a late record is a dead letter, and every copy of a late retraction too: a correction after
+/// the close.
 pub fn on_time<'s, R: Record, V: Clone + 'static>(
     records: Updates<'s, Stamped<R>>,
     input: &'static str,
@@ -76,7 +80,7 @@ pub fn on_time<'s, R: Record, V: Clone + 'static>(
         // Only rows of tables have no event time, and a table is never late.
         let time = record.value.event_time().unwrap_or(AFTER_ALL);
         if bound(time) <= record.watermark {
-            return Err((DeadLetter::late(input, dataflow, &record), diff));
+            return Err((record, diff));
         }
         let Stamped {
             key,
@@ -95,7 +99,9 @@ pub fn on_time<'s, R: Record, V: Clone + 'static>(
         };
         Ok((timed, epoch, diff))
     });
-    let letters = late.flat_map(|(letter, diff): (DeadLetter, Diff)| copies(letter, diff.unsigned_abs()));
+    let letters = late.flat_map(move |(record, diff): (Stamped<R>, Diff)| {
+        copies(DeadLetter::late(input, dataflow, &record), diff.unsigned_abs())
+    });
     (on_time.as_collection(), letters)
 }
 
@@ -124,7 +130,8 @@ pub fn refused_letters<'s>(
         })
 }
 
-/// The messages that the additions to a collection give, one per copy. Retractions give none: a message stays sent.
+/// The messages that the additions to a collection give, one per copy. Retractions give none: a message stays
+/// sent.
 pub fn additions<'s, D: Clone + 'static, M: Clone + 'static>(
     updates: Updates<'s, D>,
     message: impl Fn(D) -> M + 'static,

@@ -1,13 +1,15 @@
 //! Operators: signed collections in, exact signed changelogs out.
 //!
-//! Tables and joins of tables are differential arrangements. The per-record operators are our own, each in two halves:
-//! one **driver** for all of them ([`drive`](mod@drive)), which owns frontiers, capabilities and the order of epochs, and a **core**
-//! per operator, which is pure: no timely types, no clocks, no I/O. Cores are tested against slow twins by seed.
+//! Tables and joins of tables are differential arrangements. The per-record operators are our own, each in
+//! two halves: one **driver** for all of them ([`drive`](mod@drive)), which owns frontiers, capabilities and
+//! the order of epochs, and a **core** per operator, which is pure: no timely types, no clocks, no I/O. Cores
+//! are tested against slow twins by seed.
 //!
-//! **State is a collection of rows.** Every core can restore itself from [`StateRow`]s and can say which rows changed since
-//! it was last asked. The checkpoint is a sink of those rows; restore is an input of them. What a core can recompute from
-//! its inputs (a join of tables, say) is not state.
+//! **State is a collection of rows.** Every core can restore itself from [`StateRow`]s and can say which rows
+//! changed since it was last asked. The checkpoint is a sink of those rows; restore is an input of them. What
+//! a core can recompute from its inputs (a join of tables, say) is not state.
 
+mod amounts;
 pub mod clock;
 pub mod count;
 pub mod drive;
@@ -27,7 +29,7 @@ pub use drive::{Core, Side, drive};
 
 use crate::checkpoint::row::StateRow;
 use crate::record::Messages;
-use crate::time::{Epoch, Millis};
+use crate::time::{Diff, Epoch, Millis};
 use std::cell::RefCell;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Exchange;
@@ -56,8 +58,8 @@ pub struct Context<'s> {
 }
 
 impl<'s> Context<'s> {
-    /// A context with checkpoints: `restored` brings the rows of all operators at the checkpoint's epoch, on any worker;
-    /// `cuts` says on every worker after which epochs changed rows are wanted.
+    /// A context with checkpoints: `restored` brings the rows of all operators at the checkpoint's epoch, on
+    /// any worker; `cuts` says on every worker after which epochs changed rows are wanted.
     pub fn new(scope: Scope<'s, Epoch>, restored: Messages<'s, StateRow>, cuts: Messages<'s, ()>) -> Self {
         Context {
             scope,
@@ -72,7 +74,8 @@ impl<'s> Context<'s> {
         Context::new(scope, empty(scope), empty(scope))
     }
 
-    /// The names of the stateful operators, in the order they were built, and the rows they changed, to be checkpointed.
+    /// The names of the stateful operators, in the order they were built, and the rows they changed, to be
+    /// checkpointed.
     pub fn into_state(self) -> (Vec<String>, Messages<'s, StateRow>) {
         let (names, rows): (Vec<_>, Vec<_>) = self.operators.into_inner().into_iter().unzip();
         (names, self.scope.concatenate(rows))
@@ -100,9 +103,12 @@ pub fn route(hash: u64) -> u64 {
     hash >> 32
 }
 
+/// One update of a collection.
+type Update<D> = (D, Epoch, Diff);
+
 /// The exchange of updates by a hash they carry.
 pub(crate) fn by_hash<D: timely::ExchangeData>(
     hash: fn(&D) -> u64,
-) -> Exchange<(D, Epoch, crate::time::Diff), impl FnMut(&(D, Epoch, crate::time::Diff)) -> u64> {
-    Exchange::new(move |(data, _, _): &(D, Epoch, crate::time::Diff)| route(hash(data)))
+) -> Exchange<Update<D>, impl FnMut(&Update<D>) -> u64> {
+    Exchange::new(move |(data, _, _): &Update<D>| route(hash(data)))
 }

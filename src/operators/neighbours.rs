@@ -1,30 +1,35 @@
-//! Neighbours: a pattern of two records that follow each other in a key's order of (event time, partition, offset).
+//! Neighbours: a pattern of two records that follow each other in a key's order of (event time, partition,
+//! offset).
 //!
-//! Of neighbours `(a, b)` it is a **match** when `a` opens the pattern, `b` is less than `within` after `a`, and `b` closes
-//! what `a` opened. An opening `a` with no record less than `within` after it is a **timeout**. Overlapping matches all
-//! count. Ties are ordered by origin; equal records are neighbours of each other.
+//! Of neighbours `(a, b)` it is a **match** when `a` opens the pattern, `b` is less than `within` after `a`,
+//! and `b` closes what `a` opened. An opening `a` with no record less than `within` after it is a
+//! **timeout**. Overlapping matches all count. Ties are ordered by origin; equal records are neighbours of
+//! each other.
 //!
 //! ```text
 //!  update ──► timeline of the key ─┬─ Eager: +match as soon as it holds, -match when it no longer does
-//!                 ▲                ├─ Final: the match once its second record is final, in the order of the key
+//!                 ▲                ├─ Final: the match once its second record is final
 //!  watermark ─► timers by time ────┴─ both: the timeout once it is certain
 //! ```
 //!
-//! **Final** is every record before the global watermark `W`: what is on time is at or after it, so nothing can come before
-//! such a record or be retracted there. An update before `W` is a correction that comes too late, and is refused.
+//! **Final** is every record before the global watermark `W`: what is on time is at or after it, so nothing
+//! can come before such a record or be retracted there. An update before `W` is a correction that comes too
+//! late, and is refused.
 //!
-//! **State shrinks** to the records at or after `W` and at most one final record per key. For a final record `a`:
-//! - If its neighbour `b` is final too, all about `a` is decided: match, timeout or neither. It is dropped. As a barrier
-//!   it is not needed: what is before it had `a` itself for a neighbour and is decided for the same reason.
-//! - Otherwise `a` is the last final record of its key. If it does not open the pattern it begins neither a match nor a
-//!   timeout and is dropped. If it opens, it waits for its neighbour, at the longest until `W` has reached `a + within`:
-//!   then whatever comes is `within` after it, so it is a timeout, and is dropped.
+//! **State shrinks** to the records at or after `W` and at most one final record per key. For a final record
+//! `a`:
+//! - If its neighbour `b` is final too, all about `a` is decided: match, timeout or neither. It is dropped.
+//!   As a barrier it is not needed: what is before it had `a` itself for a neighbour and is decided for the
+//!   same reason.
+//! - Otherwise `a` is the last final record of its key. If it does not open the pattern it begins neither a
+//!   match nor a timeout and is dropped. If it opens, it waits for its neighbour, at the longest until `W`
+//!   has reached `a + within`: then whatever comes is `within` after it, so it is a timeout, and is dropped.
 //!
 //! Dropping retracts nothing: an eager match of a dropped record stands for good.
 //!
-//! **State rows** are (0, record) -> copies. Which matches hold follows from the records. The watermark is not state: until
-//! it is told again after a restart nothing becomes final, and no match or timeout is found twice, for whatever was decided
-//! was dropped.
+//! **State rows** are (0, record) -> copies. Which matches hold follows from the records. The watermark is
+//! not state: until it is told again after a restart nothing becomes final, and no match or timeout is found
+//! twice, for whatever was decided was dropped.
 
 use super::late::{Refused, Timed, accepted};
 use super::slots::{Slot, Slots, Timers, decode};
@@ -48,12 +53,15 @@ pub enum Emit {
     Eager,
 }
 
+/// Whether the second record closes what the first one opened.
+pub type Closes<V> = dyn Fn(&V, &V) -> bool;
+
 /// What makes neighbours a match.
 pub struct Pattern<V> {
     /// Whether a record can be the first of a match, and can time out.
     pub opens: Box<dyn Fn(&V) -> bool>,
     /// Whether a record closes what its neighbour before it opened.
-    pub closes: Box<dyn Fn(&V, &V) -> bool>,
+    pub closes: Box<Closes<V>>,
     /// The second record comes less than this after the first, milliseconds; at least 1.
     pub within: Millis,
     /// When matches are given. Timeouts are given when they are certain.
@@ -159,7 +167,7 @@ impl<V: ExchangeData> Neighbours<V> {
         Neighbours {
             pattern,
             watermark: BEFORE_ALL,
-            slots: Slots::new(),
+            slots: Slots::default(),
             timers: Timers::default(),
             found: Vec::new(),
             gone: Vec::new(),
@@ -175,7 +183,7 @@ impl<V: ExchangeData> Neighbours<V> {
             hash,
             ..Open::default()
         };
-        let (at, _) = self.slots.find_or_insert(hash, is, make);
+        let at = self.slots.find_or_insert(hash, is, make);
         self.timers.add(record.time.saturating_add(1), at);
         if (self.pattern.opens)(&record.value) {
             self.timers.add(self.pattern.expiry(record), at);
@@ -245,7 +253,8 @@ impl<V: ExchangeData> Neighbours<V> {
                 found.push((Ok(Found::Match(first.clone(), second.clone())), epoch, diff));
             }
         };
-        // With copies, the record stands between its neighbours and has the rest of its copies for neighbours itself.
+        // With copies, the record stands between its neighbours and has the rest of its copies for neighbours
+        // itself.
         for (copies, sign) in [(before, -1), (after, 1)] {
             if copies <= 0 {
                 count(previous, next, sign);

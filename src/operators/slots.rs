@@ -1,14 +1,15 @@
-//! Where the per-record operators keep their state: slots found by a hash they carry, timers by event time, state rows.
+//! Where the per-record operators keep their state: slots found by a hash they carry, timers by event time,
+//! state rows.
 //!
 //! ```text
-//!  hash ─► table of u32 ─► slots: one per key (or key and window) ─► changed: the slots of the next checkpoint
-//!                            ▲
-//!  watermark ─► timers ──────┘  which slots have something due
+//!  hash ─► table of links ─► slots: one per key ─► changed: those of the next checkpoint
+//!                              ▲
+//!  watermark ─► timers ────────┘  which slots have something due
 //! ```
 //!
-//! Nothing here is visited unless it changed or became due, so a million open slots or pending timers cost an epoch
-//! nothing. A freed slot is used again; a timer that outlives its slot only makes its operator look at another one, which
-//! finds nothing due there.
+//! Nothing here is visited unless it changed or became due, so a million open slots or pending timers cost an
+//! epoch nothing. A freed slot is used again; a timer that outlives its slot only makes its operator look at
+//! another one, which finds nothing due there.
 
 use crate::checkpoint::row::StateRow;
 use crate::time::Millis;
@@ -23,9 +24,21 @@ pub(super) trait Slot: Default {
     fn hash(&self) -> u64;
 }
 
-/// All slots of an operator.
+/// What the table holds of a slot.
+struct Link {
+    /// The high half of its hash. The table goes by the low half, so unlike slots hardly ever agree in both.
+    tag: u32,
+    slot: u32,
+}
+
+#[inline]
+fn tag(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// Slots by hash.
 pub(super) struct Slots<S> {
-    table: HashTable<u32>,
+    table: HashTable<Link>,
     slots: Vec<S>,
     free: Vec<u32>,
     /// The slots touched since the last checkpoint, each once: `listed` says which are in.
@@ -33,9 +46,8 @@ pub(super) struct Slots<S> {
     listed: Vec<bool>,
 }
 
-impl<S: Slot> Slots<S> {
-    /// No slots.
-    pub fn new() -> Self {
+impl<S> Default for Slots<S> {
+    fn default() -> Self {
         Slots {
             table: HashTable::new(),
             slots: Vec::new(),
@@ -44,19 +56,26 @@ impl<S: Slot> Slots<S> {
             listed: Vec::new(),
         }
     }
+}
 
-    /// The slot of this hash that `is` the wanted one, or else the one that `make` gives; and whether it is new.
+impl<S: Slot> Slots<S> {
+    /// A slot whose hash agrees with this one as far as the table knows: almost always the one it is of. The
+    /// slot itself is not looked at, so that many can be asked for before the first has to come from memory.
     #[inline]
-    pub fn find_or_insert(
-        &mut self,
-        hash: u64,
-        is: impl Fn(&S) -> bool,
-        make: impl FnOnce() -> S,
-    ) -> (u32, bool) {
+    pub fn likely(&self, hash: u64) -> Option<u32> {
+        let link = self.table.find(hash, |link| link.tag == tag(hash));
+        link.map(|link| link.slot)
+    }
+
+    /// The slot of this hash that `is` the wanted one, or else the one that `make` gives.
+    #[inline]
+    pub fn find_or_insert(&mut self, hash: u64, is: impl Fn(&S) -> bool, make: impl FnOnce() -> S) -> u32 {
         let slots = &self.slots;
-        match self.table.find(hash, |&at| is(&slots[at as usize])) {
-            Some(&at) => (at, false),
-            None => (self.insert(hash, make()), true),
+        match self.table.find(hash, |link| {
+            link.tag == tag(hash) && is(&slots[link.slot as usize])
+        }) {
+            Some(link) => link.slot,
+            None => self.insert(hash, make()),
         }
     }
 
@@ -72,20 +91,30 @@ impl<S: Slot> Slots<S> {
                 u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 slots fit in memory")
             }
         };
-        let slots = &self.slots;
+        let (tag, slots) = (tag(hash), &self.slots);
+        let link = Link { tag, slot: at };
         self.table
-            .insert_unique(hash, at, |&at| slots[at as usize].hash());
+            .insert_unique(hash, link, |link| slots[link.slot as usize].hash());
         at
     }
 
     /// Frees a slot and gives what it held.
     pub fn remove(&mut self, at: u32) -> S {
         let hash = self.slots[at as usize].hash();
-        if let Ok(entry) = self.table.find_entry(hash, |&other| other == at) {
+        if let Ok(entry) = self.table.find_entry(hash, |link| link.slot == at) {
             entry.remove();
             self.free.push(at);
         }
         std::mem::take(&mut self.slots[at as usize])
+    }
+
+    /// Takes all slots out, free ones too, and keeps their memory.
+    pub fn drain(&mut self) -> impl Iterator<Item = S> {
+        self.table.clear();
+        self.free.clear();
+        self.changed.clear();
+        self.listed.clear();
+        self.slots.drain(..)
     }
 
     /// Notes that a slot has changed since the last checkpoint.
@@ -119,7 +148,8 @@ impl<S> IndexMut<u32> for Slots<S> {
     }
 }
 
-/// Which slots have something due when the watermark reaches an event time. Only what is due is ever looked at.
+/// Which slots have something due when the watermark reaches an event time. Only what is due is ever looked
+/// at.
 #[derive(Default)]
 pub(super) struct Timers(BTreeMap<Millis, Vec<u32>>);
 

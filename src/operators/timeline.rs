@@ -1,8 +1,9 @@
 //! The records of one key in order of (event time, origin), with their copies: a sorted multiset.
 //!
-//! Records come nearly in order and leave from the front, so a deque is the whole data structure. Each record is a state
-//! row of its own, (name, record) -> copies; a checkpoint writes those that changed since the one before. A record whose
-//! copies are back at 0 is dropped at once, unless a checkpoint holds its row: then it waits for the next, which removes it.
+//! Records come nearly in order and leave from the front, so a deque is the whole data structure. Each record
+//! is a state row of its own, (name, record) -> copies; a checkpoint writes those that changed since the one
+//! before. A record whose copies are back at 0 is dropped at once, unless a checkpoint holds its row: then it
+//! waits for the next, which removes it.
 
 use super::late::Timed;
 use super::slots::state_row;
@@ -14,7 +15,8 @@ use std::collections::VecDeque;
 /// One distinct record.
 struct Entry<V> {
     record: Timed<V>,
-    /// How many times it is there. Below 0 only within an epoch: a retraction can arrive before what it retracts.
+    /// How many times it is there. Below 0 only within an epoch: a retraction can arrive before what it
+    /// retracts.
     copies: Diff,
     /// A checkpoint holds its row.
     stored: bool,
@@ -37,7 +39,8 @@ impl<V: Ord + Clone + Serialize> Timeline<V> {
         self.0.is_empty()
     }
 
-    /// Adds copies of a record and gives its place, and how many copies there were before. [`Timeline::settle`] that place.
+    /// Adds copies of a record and gives its place, and how many copies there were before.
+    /// [`Timeline::settle`] that place.
     pub fn add(&mut self, record: Timed<V>, diff: Diff) -> (usize, Diff) {
         // Most records are the last of their key so far: ask there first.
         let last_is_before = self.0.back().is_none_or(|last| last.record < record);
@@ -127,7 +130,8 @@ impl<V: Ord + Clone + Serialize> Timeline<V> {
         Some(entry.record)
     }
 
-    /// Gives the rows that changed since the last call, under the name of this timeline among those of its operator.
+    /// Gives the rows that changed since the last call, under the name of this timeline among those of its
+    /// operator.
     pub fn changed(&mut self, name: u8, rows: &mut Vec<StateRow>) {
         self.0.retain_mut(|entry| {
             let there = entry.copies != 0;

@@ -1,34 +1,38 @@
 //! Tumbling windows: count, sum, least and greatest amount per key and window, exact under retraction.
 //!
-//! A window is `[k * size, (k + 1) * size)` over event time, floored, also below zero. It closes when the global
-//! watermark reaches its end plus the grace; then its state is gone, and a later update for it is refused, never a new
-//! window.
+//! A window is `[k * size, (k + 1) * size)` over event time, floored, also below zero. It closes when the
+//! global watermark reaches its end plus the grace; then its state is gone, and a later update for it is
+//! refused, never a new window.
 //!
 //! ```text
-//!  update ─► slot of (key, window): count, sum, amounts ─┬─ Final: one row when the window closes
-//!                 ▲                                      └─ Changes: -old +new for each epoch that changed the row
-//!  watermark ─► timers by closing time
+//!  update ─► window by start ─► slot of the key: ─┬─ Final: one row when the window closes
+//!                  ▲            count, sum, amounts └─ Changes: -old +new for each epoch that changed it
+//!  watermark ──────┘ closes the first windows, whole
 //! ```
 //!
-//! **Retraction** needs the amounts themselves: when the least one goes, the next is the least. A window keeps few amounts
-//! as a list in its slot, many as a map, so that neither a window of one order nor one of a million is slow. A window
-//! whose count is back at 0 is no row.
+//! The open windows lie in order of their start, which is the order in which they close: an epoch looks at
+//! the first one, however many are open. Each has its own table of keys, so closing one is a walk through
+//! memory and nothing else.
 //!
-//! **Ties** do not matter: all four figures are symmetric. **State rows** are (key, window) -> amounts; the figures are
-//! recomputed. The watermark is not state: until the run loop tells it again after a restart, nothing closes.
+//! **Retraction** needs the amounts themselves (`amounts.rs`): when the least one goes, the next is the
+//! least. A window whose count is back at 0 is no row.
+//!
+//! **Ties** do not matter: all four figures are symmetric. **State rows** are (key, window) -> amounts; the
+//! figures are recomputed. The watermark is not state: until the run loop tells it again after a restart,
+//! nothing closes.
 //!
 //! The sum is kept in 128 bits and clamped to 64 on output.
 
+use super::amounts::Amounts;
 use super::late::{Refused, Timed, accepted};
-use super::slots::{Slot, Slots, Timers, decode, state_row};
+use super::slots::{Slot, Slots, decode, state_row};
 use super::{Context, Core, Side, drive};
 use crate::checkpoint::row::StateRow;
 use crate::operators::drive::Batch;
 use crate::record::{Messages, Text, Updates};
 use crate::time::{BEFORE_ALL, Diff, Epoch, Millis};
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// When rows are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,7 +104,8 @@ pub struct Figures {
     pub max: i64,
 }
 
-/// Aggregates `measures`, whose values are amounts, over tumbling windows. Gives the rows and the refused corrections.
+/// Aggregates `measures`, whose values are amounts, over tumbling windows. Gives the rows and the refused
+/// corrections.
 pub fn tumbling<'s>(
     context: &Context<'s>,
     name: &str,
@@ -113,89 +118,13 @@ pub fn tumbling<'s>(
     accepted(drive(context, name, core, measures, None, watermarks))
 }
 
-/// A list of amounts longer than this becomes a map.
-const FEW: usize = 32;
-
-/// The amounts of one window, as a multiset.
-enum Amounts {
-    /// Each copy an element, in any order. Five of them lie in the slot itself.
-    Few(SmallVec<[i64; 5]>),
-    /// Copies by amount. They may be negative within an epoch: a retraction can arrive before what it retracts.
-    Many(BTreeMap<i64, Diff>),
-}
-
-impl Amounts {
-    #[inline]
-    fn add(&mut self, amount: i64, diff: Diff) {
-        if let Amounts::Few(few) = self {
-            if diff == 1 && few.len() < FEW {
-                return few.push(amount);
-            }
-            if diff == -1
-                && let Some(at) = few.iter().position(|other| *other == amount)
-            {
-                few.swap_remove(at);
-                return;
-            }
-        }
-        self.add_many(amount, diff);
-    }
-
-    #[cold]
-    fn add_many(&mut self, amount: i64, diff: Diff) {
-        let mut many = match std::mem::take(self) {
-            Amounts::Few(few) => {
-                let mut many = BTreeMap::new();
-                few.into_iter()
-                    .for_each(|amount| *many.entry(amount).or_default() += 1);
-                many
-            }
-            Amounts::Many(many) => many,
-        };
-        let copies = many.entry(amount).or_default();
-        *copies += diff;
-        if *copies == 0 {
-            many.remove(&amount);
-        }
-        *self = Amounts::Many(many);
-    }
-
-    /// Least and greatest amount.
-    fn extremes(&self) -> Option<(i64, i64)> {
-        match self {
-            Amounts::Few(few) => Some((*few.iter().min()?, *few.iter().max()?)),
-            Amounts::Many(many) => {
-                let mut present = many
-                    .iter()
-                    .filter(|(_, copies)| **copies > 0)
-                    .map(|(amount, _)| *amount);
-                let least = present.next()?;
-                Some((least, present.next_back().unwrap_or(least)))
-            }
-        }
-    }
-
-    /// Amounts and copies, as a state row holds them.
-    fn copies(&self) -> Vec<(i64, Diff)> {
-        match self {
-            Amounts::Few(few) => few.iter().map(|amount| (*amount, 1)).collect(),
-            Amounts::Many(many) => many.iter().map(|(amount, copies)| (*amount, *copies)).collect(),
-        }
-    }
-}
-
-impl Default for Amounts {
-    fn default() -> Self {
-        Amounts::Few(SmallVec::new())
-    }
-}
-
-/// One key and window.
+/// One key of one window.
 #[derive(Default)]
-struct Window {
+// Two cache lines: a window of many keys is as fast as memory answers.
+#[repr(align(64))]
+struct Group {
     key: Text,
     hash: u64,
-    start: Millis,
     count: i64,
     sum: i128,
     amounts: Amounts,
@@ -205,14 +134,19 @@ struct Window {
     listed: bool,
 }
 
-impl Slot for Window {
+impl Slot for Group {
     #[inline]
     fn hash(&self) -> u64 {
-        slot_hash(self.hash, self.start)
+        self.hash
     }
 }
 
-impl Window {
+impl Group {
+    #[inline]
+    fn is_of(&self, key: &Text, hash: u64) -> bool {
+        self.hash == hash && self.key == *key
+    }
+
     #[inline]
     fn add(&mut self, amount: i64, diff: Diff) {
         self.count += diff;
@@ -229,30 +163,33 @@ impl Window {
         let count = self.count;
         Some(Figures { count, sum, min, max })
     }
-
-    fn row(&self, figures: Figures) -> Aggregate {
-        Aggregate {
-            key: self.key.clone(),
-            start: self.start,
-            figures,
-        }
-    }
 }
 
-/// Mixes the window into the hash of the key; an odd factor keeps different windows of a key apart.
-#[inline]
-fn slot_hash(hash: u64, start: Millis) -> u64 {
-    hash ^ start.cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15)
+/// The slot of a key in a window.
+fn slot(window: &mut Slots<Group>, key: &Text, hash: u64) -> u32 {
+    let make = || Group {
+        key: key.clone(),
+        hash,
+        ..Group::default()
+    };
+    window.find_or_insert(hash, |group| group.is_of(key, hash), make)
 }
 
 /// The core of [`tumbling`].
 pub(super) struct Windows {
     tumbling: Tumbling,
     watermark: Millis,
-    slots: Slots<Window>,
-    closing: Timers,
-    /// Emit::Changes: the windows this epoch has touched, with the row each had before it.
-    touched: Vec<(u32, Option<Figures>)>,
+    /// The open windows by start, which is also the order in which they close.
+    open: BTreeMap<Millis, Slots<Group>>,
+    /// Emit::Changes: what this epoch has touched, by window, with the figures each key had before it.
+    touched: BTreeMap<Millis, Vec<(u32, Option<Figures>)>>,
+    /// The open windows that changed since the last checkpoint.
+    changed: BTreeSet<Millis>,
+    /// The slots of the updates at hand, first as the tables see it, then for sure; kept for their memory.
+    likely: Vec<Option<u32>>,
+    slots: Vec<u32>,
+    /// The memory of the window that closed last, for the next that opens.
+    spare: Slots<Group>,
     /// Rows of closed windows that a checkpoint still holds.
     gone: Vec<StateRow>,
 }
@@ -263,41 +200,68 @@ impl Windows {
         Windows {
             tumbling,
             watermark: BEFORE_ALL,
-            slots: Slots::new(),
-            closing: Timers::default(),
-            touched: Vec::new(),
+            open: BTreeMap::new(),
+            touched: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            likely: Vec::new(),
+            slots: Vec::new(),
+            spare: Slots::default(),
             gone: Vec::new(),
         }
     }
 
-    #[inline]
-    fn slot(&mut self, key: Text, hash: u64, start: Millis) -> u32 {
-        let is = |window: &Window| window.start == start && window.hash == hash && window.key == key;
-        let make = || Window {
-            key: key.clone(),
-            hash,
-            start,
-            ..Window::default()
-        };
-        let (at, new) = self.slots.find_or_insert(slot_hash(hash, start), is, make);
-        if new {
-            self.closing.add(self.tumbling.closing(start), at);
+    /// Adds updates of one open window.
+    fn add(&mut self, start: Millis, run: &[(Timed<i64>, Epoch, Diff)]) {
+        self.changed.insert(start);
+        let spare = || std::mem::take(&mut self.spare);
+        let window = self.open.entry(start).or_insert_with(spare);
+        // Step by step for all, not record by record: memory answers many questions in the time of one, if
+        // asked at once.
+        self.likely.clear();
+        let likely = run.iter().map(|(measure, _, _)| window.likely(measure.hash));
+        self.likely.extend(likely);
+        self.slots.clear();
+        let confirmed = std::iter::zip(&self.likely, run).map(|(likely, (measure, _, _))| match likely {
+            Some(at) if window[*at].is_of(&measure.key, measure.hash) => *at,
+            _ => slot(window, &measure.key, measure.hash),
+        });
+        self.slots.extend(confirmed);
+        if self.tumbling.emit == Emit::Changes {
+            let touched = self.touched.entry(start).or_default();
+            for &at in &self.slots {
+                let group = &mut window[at];
+                if !std::mem::replace(&mut group.listed, true) {
+                    touched.push((at, group.figures()));
+                }
+            }
         }
-        at
+        for (&at, (measure, _, diff)) in std::iter::zip(&self.slots, run) {
+            window.touch(at);
+            window[at].add(measure.value, *diff);
+        }
     }
 
-    fn close(&mut self, at: u32, epoch: Epoch, out: &mut Batch<Result<Aggregate, Refused>>) {
-        let window = self.slots.remove(at);
-        if window.stored {
-            self.gone
-                .push(state_row::<()>(window.hash, &(&window.key, window.start), None));
+    fn close(
+        &mut self,
+        start: Millis,
+        mut window: Slots<Group>,
+        epoch: Epoch,
+        out: &mut Batch<Result<Aggregate, Refused>>,
+    ) {
+        self.changed.remove(&start);
+        for group in window.drain() {
+            if group.stored {
+                self.gone
+                    .push(state_row::<()>(group.hash, &(&group.key, start), None));
+            }
+            if self.tumbling.emit == Emit::Final
+                && let Some(figures) = group.figures()
+            {
+                let key = group.key;
+                out.push((Ok(Aggregate { key, start, figures }), epoch, 1));
+            }
         }
-        if self.tumbling.emit == Emit::Final
-            && let Some(figures) = window.figures()
-        {
-            let (key, start) = (window.key, window.start);
-            out.push((Ok(Aggregate { key, start, figures }), epoch, 1));
-        }
+        self.spare = window;
     }
 }
 
@@ -314,21 +278,30 @@ impl Core for Windows {
     }
 
     fn left(&mut self, epoch: Epoch, batch: &mut Batch<Timed<i64>>, out: &mut Batch<Self::Out>) {
-        for (measure, _, diff) in batch.drain(..) {
-            let start = self.tumbling.start(measure.time);
+        let mut rest = &batch[..];
+        // Neighbouring updates mostly fall into one window: it is looked up once for all of them.
+        while let Some((first, _, _)) = rest.first() {
+            let start = self.tumbling.start(first.time);
+            let end = self.tumbling.end(start);
+            let same = |(measure, _, _): &(Timed<i64>, Epoch, Diff)| (start..end).contains(&measure.time);
+            let length = rest
+                .iter()
+                .position(|update| !same(update))
+                .unwrap_or(rest.len())
+                .max(1);
+            let (run, after) = rest.split_at(length);
+            rest = after;
             if self.tumbling.closing(start) <= self.watermark {
-                out.push((Err(Refused::new(measure, self.watermark)), epoch, diff));
-                continue;
+                let refused = |measure: &Timed<i64>| Err(Refused::new(measure.clone(), self.watermark));
+                out.extend(
+                    run.iter()
+                        .map(|(measure, _, diff)| (refused(measure), epoch, *diff)),
+                );
+            } else {
+                self.add(start, run);
             }
-            let at = self.slot(measure.key, measure.hash, start);
-            let window = &mut self.slots[at];
-            if self.tumbling.emit == Emit::Changes && !window.listed {
-                window.listed = true;
-                self.touched.push((at, window.figures()));
-            }
-            window.add(measure.value, diff);
-            self.slots.touch(at);
         }
+        batch.clear();
     }
 
     fn watermark(&mut self, _: Side, watermark: Millis) {
@@ -336,28 +309,42 @@ impl Core for Windows {
     }
 
     fn finish(&mut self, epoch: Epoch, out: &mut Batch<Self::Out>) {
-        for (at, old) in self.touched.drain(..) {
-            let window = &mut self.slots[at];
-            window.listed = false;
-            let new = window.figures();
-            if old != new {
-                out.extend(old.map(|figures| (Ok(window.row(figures)), epoch, -1)));
-                out.extend(new.map(|figures| (Ok(window.row(figures)), epoch, 1)));
+        while let Some((start, touched)) = self.touched.pop_first() {
+            let Some(window) = self.open.get_mut(&start) else {
+                continue;
+            };
+            for (at, old) in touched {
+                let group = &mut window[at];
+                group.listed = false;
+                let new = group.figures();
+                if old != new {
+                    let row = |figures| {
+                        Ok(Aggregate {
+                            key: group.key.clone(),
+                            start,
+                            figures,
+                        })
+                    };
+                    out.extend(old.map(|figures| (row(figures), epoch, -1)));
+                    out.extend(new.map(|figures| (row(figures), epoch, 1)));
+                }
             }
         }
-        while let Some(due) = self.closing.due(self.watermark) {
-            for at in due {
-                self.close(at, epoch, out);
-            }
+        while let Some(first) = self.open.first_entry()
+            && self.tumbling.closing(*first.key()) <= self.watermark
+        {
+            let (start, window) = first.remove_entry();
+            self.close(start, window, epoch, out);
         }
     }
 
     fn restore(&mut self, row: &StateRow) -> Result<(), String> {
         if let Some(((key, start), amounts)) = decode::<(Text, Millis), Vec<(i64, Diff)>>(row)? {
-            let at = self.slot(key, row.hash, start);
-            self.slots[at].stored = true;
+            let window = self.open.entry(start).or_default();
+            let at = slot(window, &key, row.hash);
+            window[at].stored = true;
             for (amount, copies) in amounts {
-                self.slots[at].add(amount, copies);
+                window[at].add(amount, copies);
             }
         }
         Ok(())
@@ -365,15 +352,20 @@ impl Core for Windows {
 
     fn changed(&mut self, rows: &mut Vec<StateRow>) {
         rows.append(&mut self.gone);
-        for at in self.slots.take_changed() {
-            let window = &mut self.slots[at];
-            // Free slots, and windows that came and went between two checkpoints, hold no copies and have no row.
-            let copies = window.amounts.copies();
-            let value = (!copies.is_empty()).then_some(&copies);
-            if value.is_some() || window.stored {
-                rows.push(state_row(window.hash, &(&window.key, window.start), value));
+        while let Some(start) = self.changed.pop_first() {
+            let Some(window) = self.open.get_mut(&start) else {
+                continue;
+            };
+            for at in window.take_changed() {
+                let group = &mut window[at];
+                // A key that came and went between two checkpoints holds no copies and has no row.
+                let copies = group.amounts.copies();
+                let value = (!copies.is_empty()).then_some(&copies);
+                if value.is_some() || group.stored {
+                    rows.push(state_row(group.hash, &(&group.key, start), value));
+                }
+                group.stored = value.is_some();
             }
-            window.stored = value.is_some();
         }
     }
 }

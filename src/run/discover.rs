@@ -1,7 +1,7 @@
 //! Files that appear while a job follows its inputs: a thread that looks again every [`limits::DISCOVER`].
 //!
-//! A new file gets the next partition number of its input. The first worker declares it in a binding, its owner reads it;
-//! until its first record it holds no watermark back. It ends when its handle is dropped.
+//! A new file gets the next partition number of its input. The first worker declares it in a binding, its
+//! owner reads it; until its first record it holds no watermark back. It ends when its handle is dropped.
 
 use super::{FoundPartition, Plan, Recovered, Shared};
 use crate::error::{Error, Result};

@@ -1,5 +1,5 @@
-//! The dataflow graph of a plan, as timely itself sees it: the dataflow is built on a worker of its own, with logging on,
-//! and dropped without running. So the drawing cannot drift from what runs.
+//! The dataflow graph of a plan, as timely itself sees it: the dataflow is built on a worker of its own, with
+//! logging on, and dropped without running. So the drawing cannot drift from what runs.
 
 use super::wiring::{Wiring, wire};
 use super::{Plan, Shared, now};

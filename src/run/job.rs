@@ -1,7 +1,8 @@
 //! A job from its start to its end, in one process.
 //!
-//! Start: locks, what lies there, the decision, the restored rows, the claim, the opened outputs. Run: the threads. End:
-//! when the workers are done, the committers commit what is sealed, and then the checkpointer writes the last checkpoint.
+//! Start: locks, what lies there, the decision, the restored rows, the claim, the opened outputs. Run: the
+//! threads. End: when the workers are done, the committers commit what is sealed, and then the checkpointer
+//! writes the last checkpoint.
 
 use super::wiring::wire;
 use super::work::Station;
@@ -98,6 +99,7 @@ pub fn start(plan: Plan) -> Result<Started> {
         .map(|shard| Shard {
             job: plan.name.clone(),
             shard,
+            root: plan.root.clone(),
             outputs: outputs(shard).collect(),
         })
         .collect();
@@ -296,7 +298,8 @@ impl Gates {
     }
 }
 
-/// Hands sealed epochs of one shard to its committer; the first shard's bindings also go to the checkpointer, before.
+/// Hands sealed epochs of one shard to its committer; the first shard's bindings also go to the checkpointer,
+/// before.
 fn hand_over(
     queue: Queue,
     committed: Epoch,

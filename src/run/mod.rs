@@ -5,8 +5,8 @@
 //!                                           reader thread ×N      checkpointer ◄── changed rows
 //! ```
 //!
-//! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds the job
-//! failed stops; nobody commits anything after it that was not sealed before.
+//! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
+//! the job failed stops; nobody commits anything after it that was not sealed before.
 
 mod discover;
 pub mod graph;
@@ -72,6 +72,8 @@ pub struct OutputPlan {
 pub struct Plan {
     /// Name of the job.
     pub name: String,
+    /// The job's directory: names of files below it are recorded relative to it.
+    pub root: PathBuf,
     /// What results depend on; state of another plan is refused.
     pub plan_hash: u64,
     /// Directory or URL of the state.
@@ -98,8 +100,8 @@ impl Plan {
         self.cutting == Cutting::Finite
     }
 
-    /// Messages an epoch takes of one partition at most: a share of [`limits::EPOCH_RECORDS`] that depends on nothing but
-    /// the number of partitions, so that epochs are the same for any number of workers.
+    /// Messages an epoch takes of one partition at most: a share of [`limits::EPOCH_RECORDS`] that depends on
+    /// nothing but the number of partitions, so that epochs are the same for any number of workers.
     pub fn partition_cap(&self) -> usize {
         let partitions = self.inputs.iter().map(|input| input.files.len()).sum::<usize>();
         (limits::EPOCH_RECORDS / partitions.max(1)).max(1)
@@ -152,7 +154,8 @@ pub struct FoundPartition {
     pub partition: u32,
     /// Its name.
     pub name: String,
-    /// The epoch whose binding names it; its messages belong to later ones. None until the first worker has said so.
+    /// The epoch whose binding names it; its messages belong to later ones. None until the first worker has
+    /// said so.
     pub declared: Option<Epoch>,
 }
 

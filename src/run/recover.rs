@@ -1,7 +1,8 @@
 //! Where every partition is read on: recorded positions against the files that are there now.
 //!
-//! Partitions are numbered by their place in the bytewise sorted matches at the first start and keep their numbers; files
-//! found later take the next ones. A recorded file must still be there and no shorter than what was committed of it.
+//! Partitions are numbered by their place in the bytewise sorted matches at the first start and keep their
+//! numbers; files found later take the next ones. A recorded file must still be there and no shorter than
+//! what was committed of it.
 
 use super::{InputPlan, Plan, Recovered};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
@@ -67,27 +68,33 @@ pub fn recover(
                 mid_line,
             };
             partitions.insert(*partition, start);
+            let known_clock = folded.clocks[index].partitions.get(partition);
+            if known_clock.is_some_and(|clock| clock.idle) && length > committed.offset {
+                recovered.declarations.push(woken(input, *partition, &folded));
+            }
         }
         let is_new = |name: &&String| !known.values().any(|at| at.path.as_ref() == Some(*name));
         let next = known.keys().next_back().map_or(0, |last| last + 1);
         for (partition, name) in (next..).zip(input.files.iter().filter(is_new)) {
             let backlog = length(input, name, 0)?;
-            // A partition found after the first start holds nothing back until its first record.
-            let declaration = declaration(input, partition, name, !is_first_start);
+            // Found after the first start, it holds nothing back: empty it is inactive until its first record; with
+            // records it is behind, hence active, from the watermark that has been reached.
+            let mut declaration = declaration(input, partition, name, !is_first_start && backlog == 0);
+            declaration.floor = (!is_first_start && backlog > 0).then(|| folded.clocks[index].global());
+            let (idle, floor) = (declaration.idle, declaration.floor);
             let clock = PartitionClock {
-                idle: declaration.idle,
+                idle,
+                floor,
                 ..PartitionClock::default()
             };
             let path = input.root.join(name);
-            partitions.insert(
-                partition,
-                Start {
-                    path,
-                    clock,
-                    backlog,
-                    ..Start::default()
-                },
-            );
+            let start = Start {
+                path,
+                clock,
+                backlog,
+                ..Start::default()
+            };
+            partitions.insert(partition, start);
             recovered.declarations.push(declaration);
         }
         recovered.partitions.push(partitions);
@@ -121,6 +128,29 @@ pub fn declaration(input: &InputPlan, partition: u32, name: &str, idle: bool) ->
         idle,
         path,
         ..PartitionBinding::default()
+    }
+}
+
+/// The binding that wakes an idle partition which grew while nobody read it: it is behind, hence active, and its floor is
+/// the watermark that has been reached.
+fn woken(input: &InputPlan, partition: u32, folded: &Positions) -> PartitionBinding {
+    let index = usize::from(input.settings.index);
+    let at = folded.partitions[index]
+        .get(&partition)
+        .cloned()
+        .unwrap_or_default();
+    let clock = &folded.clocks[index];
+    PartitionBinding {
+        input: input.settings.index,
+        partition,
+        start: at.offset,
+        end: at.offset,
+        greatest: clock.partitions.get(&partition).and_then(|clock| clock.greatest),
+        as_of: at.as_of,
+        floor: Some(clock.global()),
+        idle: false,
+        ended: false,
+        path: None,
     }
 }
 

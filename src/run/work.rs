@@ -4,8 +4,8 @@
 //!  restored rows at C ─► recorded epochs (C, committed] ─► declarations ─► new epochs (finite | live) ─► the end
 //! ```
 //!
-//! The loop never blocks: it parks for at most [`limits::PARK`], and is woken by its reader and by [`Pace`]. It takes
-//! nothing new while too much of what it took is not committed yet.
+//! The loop never blocks: it parks for at most [`limits::PARK`], and is woken by its reader and by [`Pace`].
+//! It takes nothing new while too much of what it took is not committed yet.
 
 use super::recover::declaration;
 use super::wiring::Entrances;
@@ -151,10 +151,14 @@ impl<'a> Station<'a> {
         }
     }
 
-    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them. What was
-    /// replayed is checkpointed with it, so that a process that is killed again and again still gets further.
+    /// Names partitions that no binding has named, in the first new epoch, before anything is taken of them.
+    /// What was replayed is checkpointed with it, so that a process that is killed again and again still gets
+    /// further.
     fn declare(&mut self, recovered: &Recovered) {
         self.advance_to(recovered.base);
+        for feed in &mut self.entrances.feeds {
+            feed.begin(&recovered.declarations);
+        }
         if self.worker.index() == 0 {
             self.share.clone_from(&recovered.declarations);
         }
@@ -265,8 +269,8 @@ impl<'a> Station<'a> {
         }
     }
 
-    /// Live: partitions found since `known` of them were taken up. The first worker declares them in its open epoch; their
-    /// owners read them for later ones. Gives how many are taken up now.
+    /// Live: partitions found since `known` of them were taken up. The first worker declares them in its open
+    /// epoch; their owners read them for later ones. Gives how many are taken up now.
     fn take_up_found(&mut self, epoch: Epoch, known: usize) -> usize {
         let (index, peers) = (self.worker.index(), self.worker.peers());
         let mut found = self.shared.found.lock().unwrap_or_else(PoisonError::into_inner);
@@ -303,7 +307,8 @@ impl<'a> Station<'a> {
         taken_up
     }
 
-    /// Takes in what the reader has, asks for more, and steps the dataflow; `may_park` if there is nothing else to do.
+    /// Takes in what the reader has, asks for more, and steps the dataflow; `may_park` if there is nothing
+    /// else to do.
     fn turn(&mut self, may_park: bool) -> std::result::Result<(), Stopped> {
         let mut arrived = false;
         while let Ok(answer) = self.answers.try_recv() {

@@ -10,12 +10,16 @@ use timely::dataflow::operators::generic::Operator;
 /// Rows on their way to an output shard.
 pub type Sharded = (u32, Rows);
 
-/// The shard of a message: murmur2 of its key, as Kafka clients partition; without a key, of its value.
-pub fn shard_of(key: Option<&str>, message: &[u8], shards: u32) -> u32 {
+/// The shard of a message: murmur2 of its key, as Kafka clients partition; without a key, of its origin.
+pub fn shard_of<O: Output>(message: &O, shards: u32) -> u32 {
     if shards == 1 {
         return 0;
     }
-    (murmur2(key.map_or(message, str::as_bytes)) & 0x7fff_ffff) % shards
+    let hash = match message.key() {
+        Some(key) => murmur2(key.as_bytes()),
+        None => murmur2(message.origin().as_bytes()),
+    };
+    (hash & 0x7fff_ffff) % shards
 }
 
 /// The 32-bit murmur2 of Kafka's default partitioner (seed 0x9747b28c).
@@ -64,7 +68,7 @@ pub fn encode<'s, O: Output>(
                     for message in containers.flat_map(|container| container.drain(..)) {
                         line.clear();
                         json::write_line(&message, &mut line);
-                        let shard = shard_of(message.key(), &line, shards);
+                        let shard = shard_of(&message, shards);
                         let rows = &mut arenas[shard as usize];
                         let start = rows.bytes.len() as u32;
                         rows.bytes.extend_from_slice(&line);

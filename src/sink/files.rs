@@ -24,7 +24,7 @@ use super::{SealedEpoch, Sink};
 use crate::checkpoint::binding::Binding;
 use crate::checkpoint::claim::Claim;
 use crate::checkpoint::decide::{OutputFacts, Progress, ShardFacts};
-use crate::checkpoint::lock::write_failed;
+use crate::checkpoint::lock::{lock, write_failed};
 use crate::checkpoint::progress::{Damage, Log, Record};
 use crate::crash;
 use crate::error::{Error, Kind, Result};
@@ -47,6 +47,8 @@ pub struct Shard {
     pub job: String,
     /// Number of the shard.
     pub shard: usize,
+    /// The job's directory: below it, names in progress records are relative, so that all of it can be moved.
+    pub root: PathBuf,
     /// Its outputs: index in the plan, and path. At least one.
     pub outputs: Vec<(u16, PathBuf)>,
 }
@@ -59,6 +61,14 @@ impl Shard {
             .min_by_key(|path| path.as_os_str().as_bytes())
             .unwrap_or(Path::new(""));
         directory(least).join(format!(".{}-{}.progress", self.job, self.shard))
+    }
+
+    /// An output's name in progress records.
+    pub fn name(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 }
 
@@ -73,14 +83,16 @@ pub struct Found {
 struct FoundOutput {
     output: u16,
     path: PathBuf,
-    /// Its name in progress records: relative to the log's directory where it lies below it, so that both can
-    /// be moved.
+    /// Its name in progress records.
     name: String,
+    /// Its lock, if it was there.
+    lock: Option<File>,
     /// Its length, 0 if there is none, in bytes.
     length: u64,
 }
 
-/// Locks a shard and looks at what lies there. Creates nothing but directories and an empty log.
+/// Locks a shard, its log and the outputs that exist, and looks at what lies there. Creates nothing but
+/// directories and an empty log.
 pub fn observe(shard: &Shard) -> Result<Found> {
     let log_path = shard.log_path();
     let mut outputs = Vec::new();
@@ -96,19 +108,19 @@ pub fn observe(shard: &Shard) -> Result<Found> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
             Err(error) => return Err(write_failed(path, &error)),
         };
-        let name = path
-            .strip_prefix(directory(&log_path))
-            .unwrap_or(path)
-            .to_string_lossy()
-            .into_owned();
         outputs.push(FoundOutput {
             output: *output,
             path: path.clone(),
-            name,
+            name: shard.name(path),
+            lock: None,
             length,
         });
     }
+    // The log first: whoever else runs this job is named by it.
     let (log, read) = progress_log::open(log_path)?;
+    for output in outputs.iter_mut().filter(|output| output.path.exists()) {
+        output.lock = Some(lock(&output.path)?);
+    }
     Ok(Found { log, read, outputs })
 }
 
@@ -289,6 +301,7 @@ impl OutputFile {
             output,
             path,
             name,
+            lock: held,
             length: found_length,
         } = found;
         let failed = |error: std::io::Error| write_failed(&path, &error);
@@ -297,12 +310,8 @@ impl OutputFile {
                 "{name} is not in the record that was decided on"
             )));
         };
-        let file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
+        // Another job, or another output of this one, may name the same file by another path.
+        let file = held.map_or_else(|| lock(&path), Ok)?;
         sync_directory(directory(&path))?;
         let mut length = recorded;
         if found_length > recorded {

@@ -23,6 +23,7 @@ fn shard(directory: &Path) -> Shard {
     Shard {
         job: "job".into(),
         shard: 0,
+        root: directory.to_path_buf(),
         outputs,
     }
 }

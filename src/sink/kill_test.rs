@@ -97,6 +97,7 @@ fn run(directory: &Path) -> Result<()> {
     let found = observe(&Shard {
         job: "counts".into(),
         shard: 0,
+        root: directory.to_path_buf(),
         outputs,
     })?;
     let plan = Plan {
@@ -106,6 +107,7 @@ fn run(directory: &Path) -> Result<()> {
     };
     let start = start::start(store.as_ref(), &plan, vec![found.facts()])?;
     let replay = start::replayed(&start.resume, found.bindings());
+    start::claim(store.as_ref(), &start.claim)?;
     let files = found.open(&start.claim, start.fresh)?;
     start::begin(store.as_ref(), &start.claim)?;
     go_on(store, start, replay, files)

@@ -73,6 +73,7 @@ mod tests {
     use crate::record::Rank;
     use crate::scratch::Scratch;
     use std::path::Path;
+    use std::sync::Arc;
 
     /// Epochs of a job; every second one has messages.
     const LAST: Epoch = 40;
@@ -116,10 +117,11 @@ mod tests {
         for generation in 1..1_000 {
             let sink = open();
             let from = random.below(sink.committed() + 1);
-            let unreliable = Unreliable::new(sink, random.next(), failing_percent);
+            let unreliable = Unreliable::new(sink, random.below(u64::MAX), failing_percent);
             let (told, heard) = std::sync::mpsc::channel();
             let told: committer::Told = Box::new(move |result| told.send(result.is_ok()).unwrap());
-            let committer = committer::spawn("committer", Box::new(unreliable), 3, told).unwrap();
+            let committer =
+                committer::spawn("committer", Box::new(unreliable), 3, Arc::default(), told).unwrap();
             let refused = (from + 1..=LAST).any(|epoch| committer.queue().seal(sealed(epoch)).is_err());
             let finished = committer.finish();
             let answers: Vec<bool> = heard.into_iter().collect();
@@ -183,6 +185,7 @@ mod tests {
         let shard = Shard {
             job: "job".to_owned(),
             shard: 0,
+            root: directory.to_path_buf(),
             outputs: vec![(0, directory.join("out.jsonl"))],
         };
         let found = files::observe(&shard).unwrap();

@@ -26,6 +26,8 @@ pub struct InputFeed<R: Record> {
     partitions: BTreeMap<u32, PartitionFeed<R>>,
     /// Epochs are cut by the data and the end of a file is the end of its partition.
     finite: bool,
+    /// Recorded epochs are being taken again, until [`Feed::begin`].
+    replaying: bool,
     /// Messages a partition decodes ahead.
     ahead: usize,
 }
@@ -38,6 +40,7 @@ impl<R: Record> InputFeed<R> {
             entrance,
             partitions: BTreeMap::new(),
             finite,
+            replaying: true,
             ahead,
         }
     }
@@ -49,8 +52,18 @@ impl<R: Record> Feed for InputFeed<R> {
     }
 
     fn add_partition(&mut self, partition: u32, from: Start, recorded: Vec<u64>) {
-        let feed = PartitionFeed::new(partition, from, recorded, &self.settings, self.finite);
+        let (finite, replaying) = (self.finite, self.replaying);
+        let feed = PartitionFeed::new(partition, from, recorded, &self.settings, finite, replaying);
         self.partitions.insert(partition, feed);
+    }
+
+    fn begin(&mut self, declared: &[PartitionBinding]) {
+        self.replaying = false;
+        for (number, partition) in &mut self.partitions {
+            let of =
+                |share: &&PartitionBinding| (share.input, share.partition) == (self.settings.index, *number);
+            partition.begin(declared.iter().find(of));
+        }
     }
 
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
@@ -158,7 +171,7 @@ impl<R: Record> Feed for InputFeed<R> {
                     let mine = |share: &&PartitionBinding| {
                         (share.input, share.partition) == (settings.index, *number)
                     };
-                    let Some(last) = recorded.iter().filter(mine).next_back() else {
+                    let Some(last) = recorded.iter().rfind(mine) else {
                         continue;
                     };
                     recorded

@@ -1,9 +1,10 @@
 //! Files as a source: the thread that reads for one worker.
 //!
-//! The offset of a message is the byte offset of its line. Partitions are files; a file grows by appending. A followed file
-//! that stands at its end is looked at again every [`limits::FOLLOW`]; standing at the end is reported once, so that idle
-//! partitions can be told from slow ones. A file that is missing, became shorter than what was read of it, was replaced by
-//! another one of its name, or cannot be read stops the job with its path and offset: nothing is skipped.
+//! The offset of a message is the byte offset of its line. Partitions are files; a file grows by appending. A
+//! followed file that stands at its end is looked at again every [`limits::FOLLOW`]; standing at the end is
+//! reported once, so that idle partitions can be told from slow ones. A file that is missing, became shorter
+//! than what was read of it, was replaced by another one of its name, or cannot be read stops the job with
+//! its path and offset: nothing is skipped.
 
 use crate::error::{Error, Kind};
 use crate::limits;

@@ -9,13 +9,15 @@
 //!                                     └──────────────────────────────┘  of the binding
 //! ```
 //!
-//! A feed decodes ahead, by a bounded amount: it asks for the next block of a partition only while its queue is short, so
-//! the memory in flight is that of its own requests. What an epoch takes from the queue is decided elsewhere, in one of
-//! three ways ([`Take`]): the recorded binding says so (replay), the announced tick does (finite runs), or the clock does
-//! (live). Whatever is taken is a pure function of the log from the partition's position on; only *where it is cut* differs.
+//! A feed decodes ahead, by a bounded amount: it asks for the next block of a partition only while its queue
+//! is short, so the memory in flight is that of its own requests. What an epoch takes from the queue is
+//! decided elsewhere, in one of three ways ([`Take`]): the recorded binding says so (replay), the announced
+//! tick does (finite runs), or the clock does (live). Whatever is taken is a pure function of the log from
+//! the partition's position on; only *where it is cut* differs.
 //!
-//! **Invariants.** The worker never reads a file or a clock here; the reader never decodes. A partition belongs to one
-//! worker ([`owner`]). Positions move only by what was taken. A bad record is an item like any other: a dead letter.
+//! **Invariants.** The worker never reads a file or a clock here; the reader never decodes. A partition
+//! belongs to one worker ([`owner`]). Positions move only by what was taken. A bad record is an item like any
+//! other: a dead letter.
 
 pub mod feed;
 pub mod files;
@@ -103,8 +105,8 @@ pub enum Take<'a> {
 pub struct Filling<'a> {
     /// The epoch.
     pub epoch: Epoch,
-    /// The input's global watermark after the epoch before; known only when that epoch is complete everywhere.
-    /// Partitions that wake wait for it.
+    /// The input's global watermark after the epoch before; known only when that epoch is complete
+    /// everywhere. Partitions that wake wait for it.
     pub watermark_before: Option<Millis>,
     /// Messages that change no result.
     pub dead_letters: &'a mut MessageHandle<DeadLetter>,
@@ -151,16 +153,20 @@ impl Held {
 pub trait Feed {
     /// The input.
     fn settings(&self) -> &InputSettings;
-    /// A partition of this worker: where it is read on and with which clock. It is read to the end of `recorded` first,
-    /// cut exactly at those positions.
+    /// A partition of this worker: where it is read on and with which clock. It is read to the end of
+    /// `recorded` first, cut exactly at those positions.
     fn add_partition(&mut self, partition: u32, from: partition::Start, recorded: Vec<u64>);
+    /// All recorded epochs are taken; `declared` is what the first new one says of partitions. Until then no partition
+    /// ends, and everything keeps its bytes.
+    fn begin(&mut self, declared: &[PartitionBinding]);
     /// Takes in what has arrived for a partition.
     fn arrived(&mut self, arrival: files::Arrival, now: Instant);
     /// Asks for more where the queue is short.
     fn request(&mut self, requests: &mut Vec<files::Request>);
     /// Finite runs: what is held.
     fn held(&self, cap: usize, most: usize) -> Held;
-    /// Whether everything a recorded binding asks for is here. The error names a partition that ends before it.
+    /// Whether everything a recorded binding asks for is here. The error names a partition that ends before
+    /// it.
     fn has(&self, recorded: &[PartitionBinding]) -> crate::error::Result<bool>;
     /// Whether a partition wants to wake: then [`Filling::watermark_before`] is wanted for the epoch.
     fn wakes(&self, take: Take<'_>) -> bool;

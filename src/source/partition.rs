@@ -1,8 +1,9 @@
 //! One partition: bytes in, decoded items in a queue, items out by position, place or arrival.
 //!
-//! Two clocks run here. The **front** follows what was decoded (it decides INVALID by `max_jump_ms`, and the place of
-//! messages without a time of their own); the **taken** clock follows what was given to epochs (it is what bindings record,
-//! and its floor is part of the watermark that records carry). Both are pure functions of the log and of recorded wake-ups.
+//! Two clocks run here. The **front** follows what was decoded (it decides INVALID by `max_jump_ms`, and the
+//! place of messages without a time of their own); the **taken** clock follows what was given to epochs (it
+//! is what bindings record, and its floor is part of the watermark that records carry). Both are pure
+//! functions of the log and of recorded wake-ups.
 
 use super::{Filling, InputSettings, Place};
 use crate::checkpoint::binding::PartitionBinding;
@@ -90,7 +91,8 @@ pub(super) struct PartitionFeed<R> {
     pub(super) asked: bool,
     /// Since when the partition stands at its end.
     pub(super) at_end: Option<Instant>,
-    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of its own.
+    /// A line that was counted without its LF ends here: if the file goes on with that LF, it is no line of
+    /// its own.
     counted_to: Option<u64>,
     /// Positions at which a finite run has cut the last line; replay cuts there again.
     recorded: VecDeque<u64>,
@@ -99,6 +101,8 @@ pub(super) struct PartitionFeed<R> {
     as_of: Option<Millis>,
     taken_to: u64,
     declared: Option<crate::time::Epoch>,
+    /// Recorded epochs are being taken again.
+    replaying: bool,
     /// A finite run: the end of the file is the end of the partition.
     finite: bool,
 }
@@ -110,6 +114,7 @@ impl<R: Record> PartitionFeed<R> {
         recorded: Vec<u64>,
         settings: &InputSettings,
         finite: bool,
+        replaying: bool,
     ) -> Self {
         PartitionFeed {
             number,
@@ -132,6 +137,7 @@ impl<R: Record> PartitionFeed<R> {
             as_of: start.as_of,
             taken_to: start.offset,
             declared: start.declared,
+            replaying,
             finite,
         }
     }
@@ -181,12 +187,17 @@ impl<R: Record> PartitionFeed<R> {
     fn decode(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
         self.read_to += bytes.len() as u64;
         let (mut lines, number) = (std::mem::replace(&mut self.lines, Lines::new(0, 0)), self.number);
+        // Whoever may turn out late keeps its bytes: a floor that is not known yet may make anyone late.
+        let watermark = match self.replaying || self.clock.idle {
+            true => crate::time::AFTER_ALL,
+            false => self.clock.watermark(settings.max_out_of_orderness_ms),
+        };
         let mut each = |line: Line<'_>| {
             if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
                 self.decoded_to = line.end;
                 return;
             }
-            let item = decode_item::<R>(&line, number, &mut self.front, &self.clock, settings);
+            let item = decode_item::<R>(&line, number, &mut self.front, watermark, settings);
             self.decoded_to = line.end;
             match self.places.back_mut() {
                 Some((place, count)) if *place == item.place => *count += 1,
@@ -210,7 +221,8 @@ impl<R: Record> PartitionFeed<R> {
         self.finite && self.at_end.is_some()
     }
 
-    /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not known.
+    /// Places whose messages are all here and fit into one epoch of `cap`, and the first of which that is not
+    /// known.
     pub(super) fn held(&self, cap: usize, most: usize, settings: &InputSettings) -> super::Held {
         let mut complete = Vec::new();
         for (index, (place, count)) in self.places.iter().enumerate() {
@@ -265,8 +277,8 @@ impl<R: Record> PartitionFeed<R> {
         !self.finite && !self.clock.idle && self.queue.is_empty() && self.at_end.is_some_and(timed_out)
     }
 
-    /// Takes at most `cap` items that satisfy `wanted`, and gives the partition's share of the binding, none if nothing
-    /// changed. `idle`: the partition is idle from this epoch on.
+    /// Takes at most `cap` items that satisfy `wanted`, and gives the partition's share of the binding, none
+    /// if nothing changed. `idle`: the partition is idle from this epoch on.
     pub(super) fn take(
         &mut self,
         wanted: impl Fn(Place, u64) -> bool,
@@ -310,7 +322,7 @@ impl<R: Record> PartitionFeed<R> {
                     raw,
                     value,
                 } => {
-                    let raw = raw.filter(|_| value.event_time().is_some_and(|time| time < watermark));
+                    let raw = raw.filter(|_| value.event_time().is_some_and(|time| time <= watermark));
                     let origin = Origin {
                         partition: self.number,
                         offset,
@@ -328,7 +340,8 @@ impl<R: Record> PartitionFeed<R> {
                 Content::Dead(letter) => Taken::Dead(letter),
             });
         }
-        let ended = self.has_ended() && self.queue.is_empty() && !self.clock.ended;
+        // A recorded epoch ends a partition only if it did then.
+        let ended = !self.replaying && self.has_ended() && self.queue.is_empty() && !self.clock.ended;
         self.clock.ended |= ended;
         self.clock.idle |= idle;
         let changed = count > 0 || ended || idle;
@@ -345,6 +358,15 @@ impl<R: Record> PartitionFeed<R> {
             path: None,
         };
         (changed.then_some(binding), count)
+    }
+
+    /// All recorded epochs are taken. `declared`: what the first new epoch says of the partition.
+    pub(super) fn begin(&mut self, declared: Option<&PartitionBinding>) {
+        self.replaying = false;
+        if let Some(declared) = declared {
+            self.clock.idle = declared.idle;
+            self.clock.floor = self.clock.floor.max(declared.floor);
+        }
     }
 
     /// Takes over what a recorded binding says beside its messages.
@@ -365,7 +387,7 @@ fn decode_item<R: Record>(
     line: &Line<'_>,
     partition: u32,
     front: &mut Front,
-    clock: &PartitionClock,
+    watermark: Millis,
     settings: &InputSettings,
 ) -> Item<R> {
     let dead = |reason, key, value, error| {
@@ -430,11 +452,9 @@ fn decode_item<R: Record>(
             }
             None => {
                 let time = value.event_time();
-                // Its bytes are wanted only if it turns out late; a floor that is not known yet may make it so.
-                let watermark = clock.watermark(settings.max_out_of_orderness_ms);
+                // Its bytes are wanted only if it turns out late.
                 let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
-                let may_be_late =
-                    clock.idle || time.is_some_and(|time| time < watermark.max(own.unwrap_or(time)));
+                let may_be_late = time <= own.max(Some(watermark));
                 let raw = may_be_late
                     .then(|| json::raw_value(line.bytes).map(Box::from))
                     .flatten();

@@ -11,6 +11,7 @@ use crate::time::Millis;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 /// A record with nothing but its time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,6 +100,7 @@ fn read_to_the_end(path: &Path, seed: u64, cut_percent: u64, failing_percent: u6
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "feeds are told when bytes arrived")]
 fn read_until_failure(
     path: &Path,
     random: &mut Random,
@@ -116,7 +118,7 @@ fn read_until_failure(
         ..Start::default()
     };
     let settings = settings();
-    let mut feed = PartitionFeed::<Tick>::new(0, start, Vec::new(), &settings, true);
+    let mut feed = PartitionFeed::<Tick>::new(0, start, Vec::new(), &settings, true, false);
     let (requests, requested) = channel();
     let (answer, answers) = channel();
     std::thread::scope(|scope| {
@@ -137,7 +139,7 @@ fn read_until_failure(
                 requests.send(request).expect("the reader waits for requests");
                 let arrival = unreliable.answer(answers.recv().expect("the reader answers"))?;
                 assert_eq!(arrival.offset, feed.read_to, "what was asked for");
-                feed.arrived(&arrival.bytes, arrival.at_end, crate::run::now(), &settings);
+                feed.arrived(&arrival.bytes, arrival.at_end, Instant::now(), &settings);
             }
             epoch += 1;
             let cap = random.below(6) as usize;

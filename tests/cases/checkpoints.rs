@@ -41,6 +41,7 @@ fn few_changes_write_few_bytes() {
         "--orders=50",
         "--transactions=50",
         "--events=50",
+        "--partitions=2",
     ];
     let directory = in_directory(&generated(&size));
     write_job(&directory, OFTEN, "");

@@ -304,7 +304,7 @@ fn the_graph_names_the_operators_in_every_form() {
         );
     }
     assert!(
-        !directory.root().join("state").exists() && !directory.path().join("out").exists(),
+        !directory.root().join("state").exists() && !directory.root().join("out").exists(),
         "nothing was started"
     );
 }

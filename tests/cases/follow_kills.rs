@@ -139,7 +139,9 @@ impl Fed {
     }
 
     /// Ctrl-C: what was read is committed, and it ends well.
-    fn interrupt(running: Running) {
+    fn interrupt(mut running: Running) {
+        // Where the shell has it ignored, a signal before the program catches it would be lost.
+        running.until_logged("started");
         running.signal(Signal::INT);
         let log = running.wait().with_code(0);
         assert!(log.contains("draining"), "{log}");
@@ -259,7 +261,9 @@ fn restart_reads_the_checkpoint_and_not_the_inputs() {
         let consumed = &mut content[..committed as usize];
         consumed.fill(b'#');
         // The line before the position must have ended.
-        consumed.last_mut().map(|last| *last = b'\n');
+        if let Some(last) = consumed.last_mut() {
+            *last = b'\n';
+        }
         fed.directory.write(&file, content);
     }
     let mut running = fed.start();

@@ -50,7 +50,11 @@ fn second_interrupt_aborts() {
     let directory = day();
     let (unread, mut filler) = std::io::pipe().expect("a pipe");
     let stdout = filler.try_clone().expect("a pipe's end can be cloned");
-    let fill = std::thread::spawn(move || while filler.write_all(&[b'.'; 4096]).is_ok() {});
+    let fill = move || while filler.write_all(&[b'.'; 4096]).is_ok() {};
+    let fill = std::thread::Builder::new()
+        .name("filler".to_owned())
+        .spawn(fill)
+        .expect("a thread");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command.args(["run", "job.toml", "--workers=2"]);
     let mut running = start_command(&directory, command, Some(Stdio::from(stdout)));

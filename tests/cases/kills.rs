@@ -116,7 +116,7 @@ fn killed_at_random(seed: u64) -> usize {
         assert!(
             ended.was_killed() || ended.code == Some(0),
             "{story}\n{}",
-            ended.stderr
+            ended.log
         );
         kills += usize::from(ended.was_killed());
         if !killed {

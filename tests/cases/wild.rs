@@ -78,7 +78,10 @@ fn message(input: &str, clock: i64, choices: &mut Choices) -> (String, Value) {
         }
         "devices" => {
             let customer = choices.name("C");
-            let device = |choices: &mut Choices| json!({"push_id": choices.name("p"), "device_type": choices.name("t")});
+            let device = |choices: &mut Choices| {
+                let (push_id, device_type) = (choices.name("p"), choices.name("t"));
+                json!({"push_id": push_id, "device_type": device_type})
+            };
             (
                 customer.clone(),
                 json!({"customer_id": customer, "devices": choices.some(device)}),

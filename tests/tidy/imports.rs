@@ -56,7 +56,18 @@ const fn closed(
 
 /// A row for files of the dataflows, all closed.
 const fn dataflow(prefix: &'static str, own: &'static [&'static str]) -> Room {
-    const ENGINE: &[&str] = &["record", "time", "limits", "error", "format", "operators"];
+    // `run` only for the wiring that the catalogue is handed.
+    const ENGINE: &[&str] = &[
+        "record",
+        "time",
+        "limits",
+        "error",
+        "format",
+        "operators",
+        "run",
+        "strict_enum",
+        "strict_record",
+    ];
     const CRATES: &[&str] = &[
         "timely",
         "differential_dataflow",
@@ -118,7 +129,7 @@ const LAWS: &[Room] = &[
     room(
         "src/checkpoint/store.rs",
         &["checkpoint", "crash"],
-        &["object_store", "tokio", "tracing", "serde"],
+        &["object_store", "tokio", "tracing", "serde", "thiserror"],
     ),
     room(
         "src/checkpoint/",
@@ -131,6 +142,7 @@ const LAWS: &[Room] = &[
             "rustix",
             "tracing",
             "memchr",
+            "thiserror",
         ],
     ),
     room(
@@ -159,6 +171,8 @@ const LAWS: &[Room] = &[
             "tracing",
         ],
     ),
+    // It wakes the workers, and is told the time.
+    room("src/pace.rs", &["source"], &[]),
     room("src/crash.rs", &[], &["rustix", "tracing"]),
     room("src/kafka.rs", &[], &["rdkafka", "tracing"]),
     room("src/replay_log.rs", &[], &["crc32fast", "postcard", "serde"]),
@@ -168,6 +182,7 @@ const LAWS: &[Room] = &[
         "src/run",
         &[
             "run",
+            "pace",
             "metrics",
             "operators",
             "source",
@@ -205,10 +220,16 @@ const LAWS: &[Room] = &[
     dataflow("dataflows/alerts", &["records", "alerts"]),
     dataflow(
         "dataflows/tumbling_aggregates",
-        &["records", "tumbling_aggregates"],
+        &["records", "catalogue", "tumbling_aggregates"],
     ),
-    dataflow("dataflows/enriched_orders", &["records", "enriched_orders"]),
-    dataflow("dataflows/risk_pattern", &["records", "risk_pattern"]),
+    dataflow(
+        "dataflows/enriched_orders",
+        &["records", "catalogue", "enriched_orders"],
+    ),
+    dataflow(
+        "dataflows/risk_pattern",
+        &["records", "catalogue", "risk_pattern"],
+    ),
     dataflow("dataflows/event_counts", &["records", "event_counts"]),
 ];
 
@@ -249,6 +270,9 @@ const CRATES: &[&str] = &[
 pub fn breaches(source: &Source) -> Vec<String> {
     if !source.path.starts_with("src/") && !source.path.starts_with("dataflows/") {
         return Vec::new(); // their manifests say it all
+    }
+    if source.is_test() {
+        return Vec::new();
     }
     let Some(law) = LAWS.iter().find(|law| source.path.starts_with(law.prefix)) else {
         return vec![format!("{}: belongs to no room: give it a row", source.path)];

@@ -1,7 +1,8 @@
-//! The interval join against differential's `join` on the key, filtered by distance: it never forgets anything.
+//! The interval join against differential's `join` on the key, filtered by distance: it never forgets
+//! anything.
 
-use super::log::{Log, Shape, differential, log, run_bare};
-use super::{Random, Script, for_seeds, run};
+use super::log::{Log, Shape, log, run_bare};
+use super::{Random, Script, for_seeds, run, run_twin};
 use crate::operators::Side;
 use crate::operators::drive::Batch;
 use crate::operators::interval_join::{Interval, IntervalJoin, Pair};
@@ -37,7 +38,13 @@ fn draw(random: &mut Random, corrections: u64) -> (Log, Log, Script<Timed<i64>, 
 }
 
 fn twin(left: &Log, right: &Log) -> Batch<Out> {
-    let joined = differential(left.updates.clone(), right.updates.clone(), |left, right| {
+    let script = Script {
+        left: left.updates.clone(),
+        right: right.updates.clone(),
+        watermarks: Vec::new(),
+        epochs: 0,
+    };
+    let joined = run_twin(&script, |left, right| {
         left.map(|left| (left.key.clone(), left))
             .join(right.map(|right| (right.key.clone(), right)))
             .map(|(_, pair)| pair)
@@ -94,7 +101,8 @@ fn corrections_behind_the_own_watermark_are_refused_and_all_else_is_forgotten_in
     });
 }
 
-/// A record is kept until the watermark of the other side says that no partner can come, and not a moment longer.
+/// A record is kept until the watermark of the other side says that no partner can come, and not a moment
+/// longer.
 #[test]
 fn a_record_is_forgotten_when_the_other_side_says_so() {
     let record = |time: Millis| Timed {

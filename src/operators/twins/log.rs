@@ -1,19 +1,18 @@
-//! Histories as a log gives them, for the operators that work by event time, and two ways to run them.
+//! Histories as a log gives them, for the operators that work by event time, and a way to run a bare core on
+//! them.
 //!
-//! A few partitions hold records in disorder, with ties; each has its own watermark, and only what is on time by it is in
-//! the history, so that the global watermark is always consistent with what comes. Beside the records there are equal
-//! copies, retractions of records that are not settled yet, epochs without anything, and partitions that end.
+//! A few partitions hold records in disorder, with ties; each has its own watermark, and only what is on time
+//! by it is in the history, so that the global watermark is always consistent with what comes. Beside the
+//! records there are equal copies, retractions of records that are not settled yet, epochs without anything,
+//! and partitions that end.
 
 use super::{Random, Script};
 use crate::operators::drive::{Batch, Core, Side};
 use crate::operators::late::Timed;
-use crate::record::{Origin, Text, Updates};
+use crate::record::{Origin, Text};
 use crate::time::{AFTER_ALL, BEFORE_ALL, Epoch, Millis};
 use differential_dataflow::consolidation::consolidate_updates;
-use differential_dataflow::input::Input;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 /// The updates of one input, and its global watermark after each epoch in which it rose.
 #[derive(Clone, Debug)]
@@ -107,8 +106,10 @@ pub fn log(random: &mut Random, shape: &Shape) -> Log {
 impl Log {
     /// The global watermark after this epoch.
     pub fn after(&self, epoch: Epoch) -> Millis {
-        let reached = self.watermarks.iter().filter(|(at, _)| *at <= epoch);
-        reached.last().map_or(BEFORE_ALL, |(_, watermark)| *watermark)
+        let mut reached = self.watermarks.iter().filter(|(at, _)| *at <= epoch);
+        reached
+            .next_back()
+            .map_or(BEFORE_ALL, |(_, watermark)| *watermark)
     }
 
     /// The global watermark that is known while this epoch's updates come.
@@ -132,8 +133,9 @@ impl Log {
     }
 }
 
-/// Runs the script on a bare core: with a cut after some epochs, and after some cuts a restart from all rows cut so far,
-/// where the watermarks are told again, as the run loop tells them. Gives the consolidated updates and the rows of a last cut.
+/// Runs the script on a bare core: with a cut after some epochs, and after some cuts a restart from all rows
+/// cut so far, where the watermarks are told again, as the run loop tells them. Gives the consolidated
+/// updates and the rows of a last cut.
 ///
 /// What needs a watermark that is known at every moment is tested this way: corrections of what is settled.
 pub fn run_bare<C: Core<Out: Ord>>(
@@ -201,33 +203,4 @@ fn assert_net<D: Ord + Clone>(given: &Batch<D>) {
     consolidate_updates(&mut net);
     assert_eq!(volume(&net), volume(given), "updates that cancel each other");
     assert!(given.iter().all(|(_, _, diff)| *diff != 0), "updates of nothing");
-}
-
-/// Runs differential's own operators on two collections, and gives the consolidated result.
-pub fn differential<L, R, D>(
-    left: Batch<L>,
-    right: Batch<R>,
-    build: impl for<'s> FnOnce(Updates<'s, L>, Updates<'s, R>) -> Updates<'s, D> + Send + Sync + 'static,
-) -> Batch<D>
-where
-    L: differential_dataflow::Data + Send + Sync,
-    R: differential_dataflow::Data + Send + Sync,
-    D: differential_dataflow::Data + Send + Sync,
-{
-    timely::execute_directly(move |worker| {
-        let result = Rc::new(RefCell::new(Vec::new()));
-        let into = Rc::clone(&result);
-        worker.dataflow::<Epoch, _, _>(|scope| {
-            let left = scope.new_collection_from_raw(left).1;
-            let right = scope.new_collection_from_raw(right).1;
-            let built = build(left, right);
-            built.inspect(move |update| into.borrow_mut().push(update.clone()));
-        });
-        while worker.has_dataflows() {
-            worker.step();
-        }
-        let mut updates = result.take();
-        consolidate_updates(&mut updates);
-        updates
-    })
 }

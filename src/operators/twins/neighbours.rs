@@ -1,4 +1,5 @@
-//! Neighbours against a sort: of the whole log for what is final, of everything so far after each epoch for what is eager.
+//! Neighbours against a sort: of the whole log for what is final, of everything so far after each epoch for
+//! what is eager.
 
 use super::log::{Log, Shape, log, run_bare};
 use super::{Random, Script, for_seeds, run};
@@ -13,7 +14,8 @@ type Out = Result<Found<i64>, Refused>;
 
 const WITHIN: Millis = 12;
 
-/// Records of 3 and more open the pattern. What closes it holds for some equal records too, so that copies match.
+/// Records of 3 and more open the pattern. What closes it holds for some equal records too, so that copies
+/// match.
 fn opens(value: i64) -> bool {
     value >= 3
 }

@@ -1,8 +1,8 @@
-//! Tumbling windows against differential's `reduce` (as they change) and against a grouping of the whole log (as they
-//! close). Refusals are held against the log's own watermarks.
+//! Tumbling windows against differential's `reduce` (as they change) and against a grouping of the whole log
+//! (as they close). Refusals are held against the log's own watermarks.
 
-use super::log::{Log, Shape, differential, log, run_bare};
-use super::{Random, Script, for_seeds, run};
+use super::log::{Log, Shape, log, run_bare};
+use super::{Random, Script, for_seeds, run, run_twin};
 use crate::operators::Side;
 use crate::operators::drive::Batch;
 use crate::operators::late::{Refused, Timed};
@@ -84,8 +84,13 @@ fn figures(amounts: &[(i64, i64)]) -> Option<Figures> {
 }
 
 fn twin_of_changes(log: &Log) -> Batch<Out> {
-    let measures = log.updates.clone();
-    let reduced = differential(measures, Vec::<((), _, i64)>::new(), |measures, _| {
+    let script = Script {
+        left: log.updates.clone(),
+        right: Batch::<()>::new(),
+        watermarks: Vec::new(),
+        epochs: 0,
+    };
+    let reduced = run_twin(&script, |measures, _| {
         measures
             .map(|measure| ((measure.key, start(measure.time)), measure.value))
             .reduce(|_, amounts, out: &mut Vec<(Figures, i64)>| {
