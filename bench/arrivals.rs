@@ -1,8 +1,9 @@
 //! From the generator's messages to a workload: merged, cut into epochs, stamped, split among workers.
 //!
 //! ```text
-//!  generator ─► Arrivals per input ─► merged by as-of time, cut every `step` messages ─► epochs ─┬─► Share per worker: decoded
-//!                                     a table's snapshot first, in epochs of LOAD_STEP           └─► LineInput: JSON lines
+//!  generator ─► Arrivals per input ─► merged by as-of time ─► epochs ─┬─► Share per worker: decoded
+//!               a table's snapshot first, in epochs of LOAD_STEP,     └─► LineInput: JSON lines
+//!               then every `step` messages
 //! ```
 //!
 //! Watermarks are those the engine's clock would give: per epoch, the least over the partitions of the

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Share: decoded records ─────────────┐
-//!                                      ├─► Loops: one plain loop per dataflow ─► Out: digests, or encoded lines
+//!                                      ├─► Loops: one per dataflow ─► Out: digests, or encoded lines
 //!  LineInput: lines ─► decode ─► stamp ┘   epoch by epoch, tables first
 //! ```
 //!

@@ -22,6 +22,7 @@ use tidegate::source::{MessageHandle, UpdateHandle};
 use tidegate::time::{Diff, Epoch};
 use tidegate_dataflows::catalogue::{DEFAULTS, Dataflow};
 use tidegate_dataflows::generator::Input;
+use tidegate_dataflows::records::{Order, Payment};
 use tidegate_dataflows::{alerts, enriched_orders, event_counts, risk_pattern, tumbling_aggregates};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::ProbeHandle;
@@ -137,28 +138,11 @@ pub fn build(
         );
         ends.extend([outputs.email, outputs.sms, outputs.push].map(|messages| tallied(messages, tally)));
     }
-    // Both order dataflows read the one input.
-    let orders = part
-        .reads(Input::Orders)
-        .then(|| records(scope, orders, &mut fills));
-    if let Some(orders) = orders.clone().filter(|_| has(Dataflow::TumblingAggregates)) {
-        let config = &DEFAULTS.tumbling_aggregates;
-        let outputs = tumbling_aggregates::build(&context, tumbling_aggregates::Inputs { orders }, config);
-        ends.extend([
-            tallied(outputs.aggregates, tally),
-            tallied(outputs.dead_letters, tally),
-        ]);
-    }
-    if let Some(orders) = orders.filter(|_| has(Dataflow::EnrichedOrders)) {
-        let inputs = enriched_orders::Inputs {
-            orders,
-            payments: records(scope, payments, &mut fills),
-        };
-        let outputs = enriched_orders::build(&context, inputs, &DEFAULTS.enriched_orders);
-        ends.extend([
-            tallied(outputs.enriched, tally),
-            tallied(outputs.dead_letters, tally),
-        ]);
+    if part.reads(Input::Orders) {
+        let orders = records(scope, orders, &mut fills);
+        let payments = has(Dataflow::EnrichedOrders).then(|| records(scope, payments, &mut fills));
+        let has_windows = has(Dataflow::TumblingAggregates);
+        ends.extend(build_orders(&context, orders, payments, has_windows, tally));
     }
     if has(Dataflow::RiskPattern) {
         let inputs = risk_pattern::Inputs {
@@ -179,6 +163,36 @@ pub fn build(
     }
     let (probe, _) = scope.concatenate(ends).probe();
     (fills, probe)
+}
+
+/// Both order dataflows read the one input: windows where they are wanted, the join where there are payments.
+fn build_orders<'s>(
+    context: &Context<'s>,
+    orders: Records<'s, Order>,
+    payments: Option<Records<'s, Payment>>,
+    has_windows: bool,
+    tally: &Rc<RefCell<Tally>>,
+) -> Vec<Messages<'s, ()>> {
+    let mut ends = Vec::new();
+    if has_windows {
+        let inputs = tumbling_aggregates::Inputs {
+            orders: orders.clone(),
+        };
+        let outputs = tumbling_aggregates::build(context, inputs, &DEFAULTS.tumbling_aggregates);
+        ends.extend([
+            tallied(outputs.aggregates, tally),
+            tallied(outputs.dead_letters, tally),
+        ]);
+    }
+    if let Some(payments) = payments {
+        let inputs = enriched_orders::Inputs { orders, payments };
+        let outputs = enriched_orders::build(context, inputs, &DEFAULTS.enriched_orders);
+        ends.extend([
+            tallied(outputs.enriched, tally),
+            tallied(outputs.dead_letters, tally),
+        ]);
+    }
+    ends
 }
 
 /// An event input and the way into it.

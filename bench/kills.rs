@@ -3,7 +3,7 @@
 //! end, and compared with a run that nobody disturbed.
 //!
 //! ```text
-//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed, perhaps in its restore ─► ... ─► ends
+//!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed in restore ─► ... ─► ends
 //!                                                                            outputs as multisets of
 //! lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
@@ -232,9 +232,11 @@ fn round(
         }
     }
     let differences = reference.differences(copy, follows);
-    if differences.is_empty() {
+    // What differs is kept for a person to look at; in the control arm it is what was wanted.
+    if differences.is_empty() || campaign.control {
         copy.remove();
-    } else {
+    }
+    if !differences.is_empty() {
         let round = campaign.rounds;
         campaign.differences.push(format!(
             "round {round}: {}; {}",

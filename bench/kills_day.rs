@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  <temporary>/finite    tables change all day   ─► calm: read to the end
-//!             /followed  tables stand still      ─► calm: read to the end    rounds follow the growing files, then end
+//!             /followed  tables stand still      ─► calm: read to the end; rounds follow growing files
 //!             /round-N   copies: inputs linked, outputs and state new
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! The benchmark of Tidegate: throughput, latency, memory, flat cost, and the kill campaign.
 //!
 //! ```text
-//!  arguments ─► suite: which cases ─► measure: each in a process of its own ─► suite: agreement, verdicts ─► report
+//!  arguments ─► suite: which cases ─► measure: each in a process of its own ─► suite: verdicts ─► report
 //!                                        ├─ arrivals, workload: the generated day, decoded or as lines
 //!                                        ├─ engine, bytes, open_loop: the real dataflows, fed from memory
 //!                                        ├─ baseline: the same results by hand, without any engine

@@ -94,30 +94,18 @@ pub fn run(
         Arc::new(OnceLock::<Instant>::new()),
     );
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
-        let firsts: Vec<u64> = firsts(&epochs);
-        let (loading, last) = (epochs.loading, epochs.messages.len());
-        let (messages, started) = (epochs.messages.clone(), Arc::clone(&start));
-        let (book, complete, warm_up) = (
-            Arc::clone(&book),
-            Arc::clone(&sealed),
-            Duration::from_secs(schedule.warm_up),
-        );
-        let first_of = firsts.clone();
+        let timetable = Timetable::new(&epochs, schedule);
+        let (of_gate, started) = (timetable.clone(), Arc::clone(&start));
+        let (book, complete) = (Arc::clone(&book), Arc::clone(&sealed));
         let mut pump = Pump::new(worker, &split, move |epoch, rows| {
             let mut book = book.lock().unwrap_or_else(PoisonError::into_inner);
             count_rows(&mut book.tally, &rows);
-            if let Some(start) = started.get().filter(|_| epoch >= loading) {
-                let at = start.elapsed();
-                for record in first_of[epoch]..first_of[epoch] + messages[epoch] as u64 {
-                    let arrived = schedule.arrives(record);
-                    if arrived >= warm_up {
-                        book.latencies.record(at.saturating_sub(arrived));
-                    }
-                }
+            if let Some(start) = started.get() {
+                of_gate.record(epoch, start.elapsed(), &mut book.latencies);
             }
             complete.store(epoch as u64 + 1, Ordering::Release);
         });
-        for epoch in 0..loading {
+        for epoch in 0..timetable.loading {
             pump.fill(epoch);
             while sealed.load(Ordering::Acquire) <= epoch as u64 {
                 worker.step();
@@ -127,16 +115,13 @@ pub fn run(
         ready.wait();
         let begun = *start.get_or_init(now);
         let cpu = cpu_seconds();
-        let mut epoch = loading;
-        while sealed.load(Ordering::Acquire) < last as u64 {
-            let elapsed = begun.elapsed();
-            while epoch < last && elapsed >= schedule.arrives(firsts[epoch] + epochs.messages[epoch] as u64) {
+        let mut epoch = timetable.loading;
+        while sealed.load(Ordering::Acquire) < timetable.spans.len() as u64 {
+            while timetable.due(epoch).is_some_and(|due| due <= begun.elapsed()) {
                 pump.fill(epoch);
                 epoch += 1;
             }
-            let due = firsts
-                .get(epoch)
-                .map(|first| schedule.arrives(first + epochs.messages[epoch] as u64));
+            let due = timetable.due(epoch);
             let wait = due.map_or(PARK, |due| due.saturating_sub(begun.elapsed()).min(PARK));
             worker.step_or_park(Some(wait));
             // A call that may park schedules nothing.
@@ -162,15 +147,44 @@ pub fn run(
 /// How long a worker parks at most, as in production.
 const PARK: Duration = tidegate::limits::PARK;
 
-/// By epoch: the number of its first record on the schedule. Those of loading epochs are not on it.
-fn firsts(epochs: &Epochs) -> Vec<u64> {
-    let mut next = 0;
-    let first = |(epoch, count): (usize, &usize)| {
-        let first = next;
-        next += if epoch < epochs.loading { 0 } else { *count as u64 };
-        first
-    };
-    epochs.messages.iter().enumerate().map(first).collect()
+/// Which records of the schedule an epoch holds, and when.
+#[derive(Clone)]
+struct Timetable {
+    schedule: Schedule,
+    /// Epochs that load the tables: their records are not on the schedule.
+    loading: usize,
+    /// By epoch: its first record and the one after its last.
+    spans: Vec<(u64, u64)>,
+}
+
+impl Timetable {
+    fn new(epochs: &Epochs, schedule: Schedule) -> Self {
+        let mut next = 0;
+        let span = |(epoch, count): (usize, &usize)| {
+            let first = next;
+            next += if epoch < epochs.loading { 0 } else { *count as u64 };
+            (first, next)
+        };
+        let spans = epochs.messages.iter().enumerate().map(span).collect();
+        Timetable {
+            schedule,
+            loading: epochs.loading,
+            spans,
+        }
+    }
+
+    /// When an epoch is to be handed over, after the start; none after the last.
+    fn due(&self, epoch: usize) -> Option<Duration> {
+        self.spans.get(epoch).map(|(_, end)| self.schedule.arrives(*end))
+    }
+
+    /// Records the latencies of an epoch that was sealed at `at`; those of the warm-up do not count.
+    fn record(&self, epoch: usize, at: Duration, latencies: &mut Latencies) {
+        let (first, end) = self.spans[epoch];
+        let arrivals = (first..end).map(|record| self.schedule.arrives(record));
+        let counted = arrivals.filter(|arrived| arrived.as_secs() >= self.schedule.warm_up);
+        counted.for_each(|arrived| latencies.record(at.saturating_sub(arrived)));
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +197,24 @@ mod tests {
             loading: 2,
             messages: vec![7, 8, 100, 100, 40, 0],
         };
-        assert_eq!(firsts(&epochs), [0, 0, 0, 100, 200, 240]);
+        let schedule = Schedule {
+            rate: 1_000,
+            interval_us: 100_000,
+            seconds: 1,
+            warm_up: 0,
+        };
+        let timetable = Timetable::new(&epochs, schedule);
+        let spans = [(0, 0), (0, 0), (0, 100), (100, 200), (200, 240), (240, 240)];
+        assert_eq!(timetable.spans, spans);
+        assert_eq!(timetable.due(3), Some(Duration::from_millis(200)));
+        assert_eq!(timetable.due(6), None);
+        let mut latencies = Latencies::new();
+        timetable.record(2, Duration::from_millis(100), &mut latencies);
+        let longest = latencies.percentiles().max;
+        assert!(
+            (longest - 100_000.0).abs() < 1_000.0,
+            "the first record has waited longest: {longest} us"
+        );
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl Report {
             date,
         } = &self.host;
         let mut text = format!(
-            "tidegate-bench {}\n{date}, commit {commit}\n{name}: {cores} cores, {processor}, {} GB, {kernel}\n",
+            "tidegate-bench {}\n{date}, commit {commit}\n\
+             {name}: {cores} cores, {processor}, {} GB, {kernel}\n",
             self.arguments.join(" "),
             memory >> 30,
         );
@@ -148,7 +149,7 @@ impl Report {
 }
 
 const RUNS: &str = "\
-Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the hand-written loop above.
+Runs. Rates and CPU of the epochs after the tables' load; ratio: rate over that of the loop by hand above.
 Latencies in ms, of epochs (first record fed to last output complete), open loop: of records, from intended
 arrival to sealed. MB: resident with the inputs in memory, and the peak, both with the inputs counted.";
 

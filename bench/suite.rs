@@ -181,102 +181,102 @@ pub fn disagreements(among: &[Measurement]) -> Vec<String> {
 
 /// The targets, for whatever of them was measured.
 pub fn verdicts(among: &[Measurement]) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    let mut say = |target: String, found: String, reached| {
-        verdicts.push(Verdict {
+    let of_pending = |part: Part| {
+        let points = pending_curve(part, among);
+        (points.len() > 1).then(|| flat_verdict(part, "with much pending", &points))
+    };
+    let pending = [Part::Windows, Part::Joins, Part::Patterns]
+        .into_iter()
+        .filter_map(of_pending);
+    among
+        .iter()
+        .filter_map(|measurement| verdict(measurement, among))
+        .chain(pending)
+        .collect()
+}
+
+/// The target of one measurement, if it has one.
+fn verdict(measurement: &Measurement, among: &[Measurement]) -> Option<Verdict> {
+    match (measurement.case, &measurement.outcome) {
+        (
+            Case::Decoded {
+                part,
+                size,
+                workers: 1,
+            },
+            Outcome::Figures(figures),
+        ) => {
+            let least = match (part, size.step) {
+                (Part::Alerts, 100_000) => 3.0,
+                (Part::Alerts, 1_000) => 2.0,
+                (Part::Windows, 100_000 | 1_000) => 5.0,
+                _ => return None,
+            };
+            let (name, step, rate) = (part.name(), size.step, figures.rate() / 1e6);
+            let target = format!("{name}, decoded, 1 worker, steps of {step}: at least {least} M/s");
+            Some(Verdict::new(target, format!("{rate:.2} M/s"), rate >= least))
+        }
+        (
+            Case::Bytes {
+                part,
+                workers: workers @ 1..=2,
+                ..
+            },
+            _,
+        ) => {
+            let ratio = ratio(measurement, among)?;
+            let least = if workers == 1 { 0.5 } else { 1.0 };
+            let name = part.name();
+            let target = format!("{name}, bytes to bytes, {workers} worker(s): at least {least} x the loop");
+            Some(Verdict::new(target, format!("{ratio:.2} x"), ratio >= least))
+        }
+        (
+            Case::OpenLoop {
+                part: Part::Alerts,
+                workers,
+                schedule,
+                ..
+            },
+            Outcome::Figures(figures),
+        ) => {
+            let (p50, p99) = (figures.latency_us.p50 / 1e3, figures.latency_us.p99 / 1e3);
+            let load = format!("alerts, open loop, {} /s, {workers} worker(s)", schedule.rate);
+            let target = format!("{load}: p50 <= 2 ms, p99 <= 10 ms");
+            let found = format!("p50 {p50:.2} ms, p99 {p99:.2} ms");
+            Some(Verdict::new(target, found, p50 <= 2.0 && p99 <= 10.0))
+        }
+        (Case::Past { part, .. }, Outcome::Curve(points)) => {
+            Some(flat_verdict(part, "after many epochs", points))
+        }
+        (Case::Memory { .. }, Outcome::Growth(growth)) => {
+            let target = "memory after rewrites: at most 1.5 x the first load".to_owned();
+            Some(Verdict::new(
+                target,
+                format!("{:.2} x", growth.ratio()),
+                growth.ratio() <= 1.5,
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn flat_verdict(part: Part, when: &str, points: &[crate::flat::Point]) -> Verdict {
+    let growth = crate::flat::growth(points);
+    let target = format!(
+        "{}: an epoch costs the same {when}: at most {FLAT} x",
+        part.name()
+    );
+    Verdict::new(target, format!("{growth:.2} x"), growth <= FLAT)
+}
+
+impl Verdict {
+    fn new(target: String, found: String, reached: bool) -> Self {
+        Verdict {
             target,
             found,
             reached,
-        })
-    };
-    for measurement in among {
-        match (measurement.case, &measurement.outcome) {
-            (
-                Case::Decoded {
-                    part,
-                    size,
-                    workers: 1,
-                },
-                Outcome::Figures(figures),
-            ) => {
-                let least = match (part, size.step) {
-                    (Part::Alerts, 100_000) => 3.0,
-                    (Part::Alerts, 1_000) => 2.0,
-                    (Part::Windows, 100_000 | 1_000) => 5.0,
-                    _ => continue,
-                };
-                let (name, step, rate) = (part.name(), size.step, figures.rate() / 1e6);
-                let target = format!("{name}, decoded, 1 worker, steps of {step}: at least {least} M/s");
-                say(target, format!("{rate:.2} M/s"), rate >= least);
-            }
-            (
-                Case::Bytes {
-                    part,
-                    workers: workers @ 1..=2,
-                    ..
-                },
-                _,
-            ) => {
-                let Some(ratio) = ratio(measurement, among) else {
-                    continue;
-                };
-                let least = if workers == 1 { 0.5 } else { 1.0 };
-                let target = format!(
-                    "{}, bytes to bytes, {workers} worker(s): at least {least} x the loop",
-                    part.name()
-                );
-                say(target, format!("{ratio:.2} x"), ratio >= least);
-            }
-            (
-                Case::OpenLoop {
-                    part: Part::Alerts,
-                    workers,
-                    schedule,
-                    ..
-                },
-                Outcome::Figures(figures),
-            ) => {
-                let (p50, p99) = (figures.latency_us.p50 / 1e3, figures.latency_us.p99 / 1e3);
-                let target = format!(
-                    "alerts, open loop, {} /s, {workers} worker(s): p50 <= 2 ms, p99 <= 10 ms",
-                    schedule.rate
-                );
-                say(
-                    target,
-                    format!("p50 {p50:.2} ms, p99 {p99:.2} ms"),
-                    p50 <= 2.0 && p99 <= 10.0,
-                );
-            }
-            (Case::Past { part, .. }, Outcome::Curve(points)) => {
-                let growth = crate::flat::growth(points);
-                let target = format!(
-                    "{}: an epoch costs the same after many epochs: at most {FLAT} x",
-                    part.name()
-                );
-                say(target, format!("{growth:.2} x"), growth <= FLAT);
-            }
-            (Case::Memory { .. }, Outcome::Growth(growth)) => {
-                let (target, ratio) = (
-                    "memory after rewrites: at most 1.5 x the first load",
-                    growth.ratio(),
-                );
-                say(target.to_owned(), format!("{ratio:.2} x"), ratio <= 1.5);
-            }
-            _ => {}
         }
     }
-    for part in [Part::Windows, Part::Joins, Part::Patterns] {
-        let points = pending_curve(part, among);
-        if points.len() > 1 {
-            let growth = crate::flat::growth(&points);
-            let target = format!(
-                "{}: an epoch costs the same with much pending: at most {FLAT} x",
-                part.name()
-            );
-            say(target, format!("{growth:.2} x"), growth <= FLAT);
-        }
-    }
-    verdicts
 }
 
 /// Caches are not infinite: what touches ten of a million keys misses them where it hit before.
@@ -289,4 +289,123 @@ pub fn pending_curve(part: Part, among: &[Measurement]) -> Vec<crate::flat::Poin
         _ => Vec::new(),
     };
     among.iter().flat_map(of_part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Tally;
+    use crate::latency::Percentiles;
+    use crate::process::Resident;
+    use crate::workload::Size;
+
+    const SIZE: Size = Size {
+        seed: 1,
+        accounts: 100,
+        records: 1_000,
+        step: 1_000,
+    };
+
+    fn measured(case: Case, seconds: f64, count: u64) -> Measurement {
+        let outcome = Outcome::Figures(Figures {
+            records: 4_000_000,
+            seconds,
+            cpu_seconds: seconds,
+            tally: Tally {
+                count,
+                ..Tally::default()
+            },
+            latency_us: Percentiles::default(),
+            resident: Resident::default(),
+            hgrm: None,
+        });
+        Measurement { case, outcome }
+    }
+
+    #[test]
+    fn a_different_message_is_a_disagreement() {
+        let part = Part::Alerts;
+        let by_hand = measured(Case::Loop { part, size: SIZE }, 1.0, 7);
+        let engine = |count| {
+            measured(
+                Case::Decoded {
+                    part,
+                    size: SIZE,
+                    workers: 1,
+                },
+                2.0,
+                count,
+            )
+        };
+        assert!(disagreements(&[by_hand.clone(), engine(7)]).is_empty());
+        assert_eq!(disagreements(&[by_hand.clone(), engine(8)]).len(), 1);
+        let ratio = ratio(&engine(7), &[by_hand]).expect("both were measured");
+        assert!((ratio - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn targets_are_reached_or_missed() {
+        let run = |seconds| {
+            measured(
+                Case::Decoded {
+                    part: Part::Alerts,
+                    size: SIZE,
+                    workers: 1,
+                },
+                seconds,
+                7,
+            )
+        };
+        let reached = |seconds| {
+            verdicts(&[run(seconds)])
+                .iter()
+                .map(|verdict| verdict.reached)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (reached(1.9), reached(2.1)),
+            (vec![true], vec![false]),
+            "2 M/s in steps of 1 000"
+        );
+    }
+
+    #[test]
+    fn without_a_command_everything_is_measured() {
+        use crate::arguments::Arguments;
+        use clap::Parser as _;
+        let scale = Arguments::try_parse_from(["tidegate-bench"])
+            .expect("no words are needed")
+            .scale;
+        let cases = cases(None, &scale);
+        for part in Part::ALL {
+            let size = scale.size(part, 1_000);
+            assert!(
+                cases.contains(&Case::Decoded {
+                    part,
+                    size,
+                    workers: 2
+                }),
+                "{part:?}"
+            );
+        }
+        assert!(cases.iter().any(|case| matches!(
+            case,
+            Case::OpenLoop {
+                part: Part::Together,
+                ..
+            }
+        )));
+        assert!(cases.iter().any(|case| matches!(
+            case,
+            Case::Pending {
+                pending: 1_000_000,
+                ..
+            }
+        )));
+        assert!(
+            cases
+                .iter()
+                .any(|case| matches!(case, Case::Memory { rewrites: 10_000, .. }))
+        );
+    }
 }
