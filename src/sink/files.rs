@@ -104,7 +104,10 @@ impl FoundOutput {
             [b'\n'] => Ok(()),
             _ => Err(Error::new(
                 Kind::Configuration,
-                format!("{}: its last line has no end; end it before appending", self.path.display()),
+                format!(
+                    "{}: its last line has no end; end it before appending",
+                    self.path.display()
+                ),
             )),
         }
     }
