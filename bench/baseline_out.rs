@@ -4,6 +4,7 @@ use crate::baseline_alerts::{Interest, Rule};
 use crate::baseline_orders::Figures;
 use crate::digest::{Tally, late, number, text};
 use crate::messages;
+use std::sync::Arc;
 use tidegate::format::json::write_line;
 use tidegate::record::{DeadLetter, Origin, Output, Record, Stamped, Text};
 use tidegate::time::Millis;
@@ -85,12 +86,12 @@ impl Out {
                 }
             };
             let (origin, customer_id) = (entry.origin, interest.customer.clone());
-            let alert = Alert {
+            let alert = Arc::new(Alert {
                 entry: entry.value.clone(),
                 origin,
                 customer_id,
                 criterion,
-            };
+            });
             OutboundMessage {
                 alert,
                 address: address.address.clone(),

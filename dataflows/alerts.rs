@@ -185,10 +185,10 @@ fn push_to_devices<'s>(
         questions.as_collection(),
         devices,
         History::NONE,
-        |question: &Question<Alert>, devices: &BTreeSet<Device>, send| {
+        |question: &Question<Arc<Alert>>, devices: &BTreeSet<Device>, send| {
             for device in devices {
                 send(DeviceMessage {
-                    alert: question.asked.clone(),
+                    alert: Arc::clone(&question.asked),
                     device: device.clone(),
                 });
             }

@@ -9,6 +9,7 @@ use compact_str::ToCompactString;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use std::sync::Arc;
 use tidegate::record::{Origin, Output, Rank, Text};
 
 /// What a rule watches for. Equal criteria of a customer, account and currency are one rule.
@@ -173,7 +174,7 @@ fn decimal(minor: i64) -> Text {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutboundMessage {
     /// What it says.
-    pub alert: Alert,
+    pub alert: Arc<Alert>,
     /// Where it goes: its key.
     pub address: Text,
 }
@@ -199,7 +200,7 @@ impl Output for OutboundMessage {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceMessage {
     /// What it says.
-    pub alert: Alert,
+    pub alert: Arc<Alert>,
     /// Where it goes; its `push_id` is the key.
     pub device: Device,
 }

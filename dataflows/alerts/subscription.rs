@@ -9,6 +9,7 @@
 use super::message::{Alert, Criterion, OutboundMessage};
 use crate::records::{AccountEntry, Address, Channel, CustomerAlertSettings};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tidegate::operators::lookup::Question;
@@ -39,12 +40,12 @@ struct Rule {
 pub(super) struct Subscription {
     currency: Text,
     /// By criterion, each once; not empty.
-    rules: Vec<Rule>,
+    rules: SmallVec<[Rule; 2]>,
     /// The customer.
     pub(super) customer: Text,
     customer_hash: u64,
     /// Sorted, each once; shared among the subscriptions of the customer.
-    addresses: Arc<Vec<Address>>,
+    addresses: Arc<[Address]>,
 }
 
 /// The subscriptions in a customer's settings, with their accounts: one per account and currency.
@@ -67,7 +68,7 @@ pub(super) fn subscriptions(settings: &CustomerAlertSettings) -> Vec<(Text, Subs
             }
         }
     }
-    let addresses = Arc::new(addresses.into_iter().cloned().collect::<Vec<_>>());
+    let addresses = Arc::<[Address]>::from(addresses.into_iter().cloned().collect::<Vec<_>>());
     let customer_hash = key_hash(settings.customer_id.as_bytes());
     let subscriptions = rules.into_iter().filter(|(_, rules)| !rules.is_empty());
     subscriptions
@@ -90,10 +91,11 @@ pub(super) fn subscriptions(settings: &CustomerAlertSettings) -> Vec<(Text, Subs
 /// A rule that an entry met, before it is spread over addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hit {
-    pub(super) alert: Alert,
+    /// Shared by its messages: an alert holds its whole entry.
+    pub(super) alert: Arc<Alert>,
     pub(super) customer_hash: u64,
     channels: Channels,
-    addresses: Arc<Vec<Address>>,
+    addresses: Arc<[Address]>,
 }
 
 impl Hit {
@@ -107,7 +109,7 @@ impl Hit {
         (0..self.addresses.len()).filter_map(move |at| {
             let Address { channel, address } = &self.addresses[at];
             self.channels.contains(*channel).then(|| {
-                let (alert, address) = (self.alert.clone(), address.clone());
+                let (alert, address) = (Arc::clone(&self.alert), address.clone());
                 (*channel, OutboundMessage { alert, address })
             })
         })
@@ -130,12 +132,12 @@ pub(super) fn hits(
         .filter(|rule| rule.criterion.is_met_by(entry))
     {
         give(Hit {
-            alert: Alert {
+            alert: Arc::new(Alert {
                 entry: entry.clone(),
                 origin: *origin,
                 customer_id: subscription.customer.clone(),
                 criterion: rule.criterion.clone(),
-            },
+            }),
             customer_hash: subscription.customer_hash,
             channels: rule.channels,
             addresses: Arc::clone(&subscription.addresses),

@@ -230,6 +230,10 @@ where
             for ((question, _, _), rows) in questions.iter().zip(&mut found) {
                 *rows = self.present.get(question.hash, &question.key);
             }
+            // The first row of each is touched for all before the first is answered, so that these cache misses overlap
+            // as those of the slots do: with the rules inline it took alerts from 1.34 to 1.77 M entries/s.
+            let firsts = found.iter().flatten().filter_map(|rows: &&Rows<V>| rows.first());
+            std::hint::black_box(firsts.fold(0, |sum, (row, _)| sum ^ Arc::strong_count(row)));
             for ((question, _, diff), rows) in questions.iter().zip(found) {
                 // A key without rows in the present may have had some in the past.
                 let rows = rows.map_or(&[][..], |rows| rows);

@@ -74,6 +74,7 @@ const fn dataflow(prefix: &'static str, own: &'static [&'static str]) -> Room {
         "serde",
         "serde_json",
         "compact_str",
+        "smallvec",
         "tidegate",
     ];
     Room {
