@@ -131,8 +131,8 @@ pub fn declaration(input: &InputPlan, partition: u32, name: &str, idle: bool) ->
     }
 }
 
-/// The binding that wakes an idle partition which grew while nobody read it: it is behind, hence active, and its floor is
-/// the watermark that has been reached.
+/// The binding that wakes an idle partition which grew while nobody read it: it is behind, hence active, and
+/// its floor is the watermark that has been reached.
 fn woken(input: &InputPlan, partition: u32, folded: &Positions) -> PartitionBinding {
     let index = usize::from(input.settings.index);
     let at = folded.partitions[index]

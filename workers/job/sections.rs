@@ -296,6 +296,9 @@ fn outputs(
     outputs.into_iter().map(|(_, output)| output).collect()
 }
 
+/// What lies in a state directory.
+const STATE_NAMES: [&str; 5] = ["begun", "chunks", "claims", "lock", "manifests"];
+
 /// What a job keeps beside its outputs.
 struct OwnFiles {
     directory: PathBuf,
@@ -315,12 +318,20 @@ fn own_files(file: &Path, state: &State) -> OwnFiles {
 }
 
 impl OwnFiles {
-    /// Whether it is the job file, lies in the state directory, or has the name of a progress log.
+    /// Whether it is the job file, one of the state's own, or has the name of a progress log.
     fn has(&self, path: &Path) -> bool {
         let path = files::identity(path);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         let is_log = name.is_some_and(|name| name.starts_with('.') && name.ends_with(".progress"));
-        is_log || path == self.file || self.state.as_ref().is_some_and(|state| path.starts_with(state))
+        let below = self
+            .state
+            .as_ref()
+            .and_then(|state| path.strip_prefix(state).ok());
+        let is_state = below.is_some_and(|below| match below.components().next() {
+            None => true,
+            Some(first) => STATE_NAMES.iter().any(|name| first.as_os_str() == *name),
+        });
+        is_log || is_state || path == self.file
     }
 }
 
