@@ -105,7 +105,6 @@ pub fn has_devices(inputs: &[Input]) -> bool {
 impl Input {
     /// What the pattern matches now: a followed input may have more files than when the job was read.
     /// The error says what is wrong with it.
-    #[allow(dead_code, reason = "for runs that follow growing inputs")]
     pub fn matching(&self) -> std::result::Result<Vec<InputFile>, String> {
         files::matching(&self.directory, &self.pattern)
     }
