@@ -23,12 +23,11 @@ use tidegate::limits::MAX_RECORD_BYTES;
 use tidegate::metrics::Metrics;
 use tidegate::pace::{Cutting, Pace};
 use tidegate::run::wiring::{Entrances, wire};
-use tidegate::run::{InputPlan, Matching, OutputPlan, Plan, Shared};
+use tidegate::run::{InputPlace, InputPlan, Matching, OutputPlace, OutputPlan, Plan, Shared};
 use tidegate::sink::SealedEpoch;
 use tidegate::sink::seal::ShardGate;
-use tidegate::source::files::Arrival;
 use tidegate::source::partition::Start;
-use tidegate::source::{Filling, InputSettings, Place, Take, owner};
+use tidegate::source::{Arrival, Bytes, Filling, InputSettings, Medium, Place, Take, owner};
 use tidegate::time::Epoch;
 use tidegate_dataflows::catalogue::{DEAD_LETTERS, DEFAULTS, build};
 use timely::worker::Worker;
@@ -82,6 +81,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         settings: InputSettings {
             name: input.input.name().to_owned(),
             index,
+            medium: Medium::Lines,
             is_table: input.input.is_table(),
             max_out_of_orderness_ms: bound(input.input),
             idle_timeout: None,
@@ -89,9 +89,11 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
             max_record_bytes: MAX_RECORD_BYTES,
             replay_tick_ms: 1_000,
         },
-        root: ".".into(),
-        files: vec![String::new(); input.partitions.len()],
-        matching: Matching(Arc::new(|| Ok(Vec::new()))),
+        place: InputPlace::Files {
+            root: ".".into(),
+            files: vec![String::new(); input.partitions.len()],
+            matching: Matching(Arc::new(|| Ok(Vec::new()))),
+        },
     };
     let outputs = part
         .dataflows()
@@ -108,10 +110,13 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         outputs: outputs
             .map(|output| OutputPlan {
                 name: output.name.to_owned(),
-                files: Vec::new(),
+                place: OutputPlace::Files(Vec::new()),
             })
             .collect(),
         shards: 1,
+        kafka: None,
+        take_over: false,
+        accept_gap: false,
         workers,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
@@ -204,7 +209,7 @@ impl Pump {
                     input,
                     partition: *partition,
                     offset: range.start as u64,
-                    bytes: lines.bytes[range].to_vec(),
+                    bytes: Bytes::Lines(lines.bytes[range].to_vec()),
                     at_end: of_workload + 1 == lines.cuts.len(),
                 };
                 feed.arrived(arrival, now());

@@ -116,6 +116,10 @@ impl Output for RiskAlert {
         let after_withdrawals = u64::from(self.status != RiskStatus::Withdrawn) << 63;
         Rank(after_withdrawals | time, partition, offset)
     }
+
+    fn origin(&self) -> Option<(&str, Origin)> {
+        Some(("transactions", self.origin))
+    }
 }
 
 /// A large transaction that nothing followed in time.
@@ -139,6 +143,10 @@ impl Output for RiskTimeout {
 
     fn rank(&self) -> Rank {
         order(self.expired_at, self.origin)
+    }
+
+    fn origin(&self) -> Option<(&str, Origin)> {
+        Some(("transactions", self.origin))
     }
 }
 

@@ -4,7 +4,7 @@
 //! `after-data`. Nothing is flushed, no destructor runs, no handler can interfere: what is on disk then is
 //! what a power-less process leaves. Without the variable a point is one atomic load.
 //!
-//! Assumes that every point in [`POINTS`] has its call; a variable that names no point is logged and has no
+//! Assumes that every point in [`POINTS`] and [`TOPIC_POINTS`] has its call; a variable that names no point is logged and has no
 //! effect.
 
 use std::sync::LazyLock;
@@ -33,6 +33,13 @@ pub const POINTS: &[&str] = &[
     "before-collect",  // what it replaces is still there
 ];
 
+/// The points of a job with outputs in Kafka that files do not have.
+pub const TOPIC_POINTS: &[&str] = &[
+    "after-fence",   // earlier producers are fenced, progress is not read
+    "before-commit", // everything is acknowledged, the transaction is open
+    "after-commit",  // it is committed, nobody has been told
+];
+
 /// The point that is armed, and how often it is still to be passed.
 struct Armed {
     name: &'static str,
@@ -45,7 +52,7 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
     if armed.is_none() {
         tracing::error!(
             "{VARIABLE}={text} names no crash point; known are {}",
-            POINTS.join(", ")
+            known().collect::<Vec<_>>().join(", ")
         );
     }
     armed.map(|(name, nth)| Armed {
@@ -64,7 +71,10 @@ pub fn point(name: &'static str) {
 /// Whether this point is armed and its turn has come: for places that leave something half done before they
 /// [`die`].
 pub fn reached(name: &'static str) -> bool {
-    debug_assert!(POINTS.contains(&name), "{name} is not among the crash points");
+    debug_assert!(
+        known().any(|point| point == name),
+        "{name} is not among the crash points"
+    );
     ARMED
         .as_ref()
         .is_some_and(|armed| armed.name == name && armed.remaining.fetch_sub(1, Ordering::Relaxed) == 1)
@@ -80,8 +90,12 @@ pub fn die() -> ! {
 
 fn parse(text: &str) -> Option<(&'static str, u64)> {
     let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
-    let name = POINTS.iter().find(|point| **point == name)?;
-    nth.parse().ok().filter(|nth| *nth > 0).map(|nth| (*name, nth))
+    let name = known().find(|point| *point == name)?;
+    nth.parse().ok().filter(|nth| *nth > 0).map(|nth| (name, nth))
+}
+
+fn known() -> impl Iterator<Item = &'static str> {
+    POINTS.iter().chain(TOPIC_POINTS).copied()
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ pub enum Kind {
     /// A durable write failed (disk full, read-only, permission): the process stopped before anything wrong
     /// was visible.
     WriteFailed = 7,
+    /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
+    Fenced = 8,
+    /// A broker or the schema registry cannot be reached, or refuses who we are.
+    Unreachable = 9,
     /// A bug of ours.
     Internal = 70,
     /// Stopped by a second Ctrl-C, without draining.

@@ -57,6 +57,7 @@ pub mod checkpoint;
 pub mod crash;
 pub mod error;
 pub mod format;
+pub mod kafka;
 pub mod limits;
 pub mod metrics;
 pub mod operators;

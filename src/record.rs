@@ -21,6 +21,13 @@ pub struct Origin {
     pub offset: u64,
 }
 
+impl std::fmt::Display for Origin {
+    /// `partition/offset`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.partition, self.offset)
+    }
+}
+
 /// The hash that routes a key to a worker and a state shard, computed once, at the source.
 /// It is the same on every machine and in every release (XXH3), because checkpoints rely on it.
 pub fn key_hash(key: &[u8]) -> u64 {
@@ -106,9 +113,10 @@ pub trait Output: Serialize + Clone + std::fmt::Debug + Send + 'static {
     fn key(&self) -> Option<&str>;
     /// The order within output and epoch. `Serialize` gives the message value.
     fn rank(&self) -> Rank;
-    /// `input/partition/offset` of what a message without a key comes from: it places the message instead.
-    fn origin(&self) -> String {
-        String::new()
+    /// The one message it comes from, if it is one: name of the input, and origin. It places a message without
+    /// a key, and goes along in a header.
+    fn origin(&self) -> Option<(&str, Origin)> {
+        None
     }
 }
 
@@ -174,8 +182,9 @@ impl Output for DeadLetter {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }
 
-    fn origin(&self) -> String {
-        format!("{}/{}/{}", self.input, self.partition, self.offset)
+    fn origin(&self) -> Option<(&str, Origin)> {
+        let (partition, offset) = (self.partition, self.offset);
+        Some((&self.input, Origin { partition, offset }))
     }
 
     /// By offset within an input's partition.

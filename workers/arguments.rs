@@ -14,6 +14,8 @@ Exit codes:
     5  state damaged: damaged, stale or another job's
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
+    8  fenced: a later instance has taken the job over
+    9  unreachable: a broker or the registry cannot be reached, or refuses us
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 

@@ -21,7 +21,7 @@ fn as_text(job: &Job) -> String {
     let bytes: u64 = job
         .inputs
         .iter()
-        .flat_map(|input| &input.files)
+        .flat_map(Input::files)
         .map(|file| file.bytes)
         .sum();
     let mut text = format!("{}: {} on {bytes} bytes of input\n", job.name, names.join(", "));
@@ -29,7 +29,10 @@ fn as_text(job: &Job) -> String {
 
     let mut rows = vec![row(&["input", "partition", "bytes", "file"])];
     for input in &job.inputs {
-        for (partition, file) in input.files.iter().enumerate() {
+        if let Some(topic) = input.topic() {
+            rows.push(row(&[input.spec.name, "all", "", &format!("kafka:{topic}")]));
+        }
+        for (partition, file) in input.files().iter().enumerate() {
             let name = if partition == 0 { input.spec.name } else { "" };
             rows.push(row(&[
                 name,
@@ -44,7 +47,7 @@ fn as_text(job: &Job) -> String {
 
     let mut rows = vec![row(&["output", "of", "file"])];
     for output in &job.outputs {
-        rows.push(row(&[output.spec.name, writer(output), &output.path]));
+        rows.push(row(&[output.spec.name, writer(output), output.location()]));
     }
     text.push('\n');
     text.push_str(&aligned(&rows));
@@ -92,18 +95,19 @@ fn input_as_json(input: &Input) -> Value {
         "name": input.spec.name,
         "record": input.spec.record,
         "is_table": input.spec.is_table,
-        "pattern": input.pattern,
-        "partitions": input.files.iter().enumerate().map(partition).collect::<Vec<_>>(),
+        "pattern": input.location(),
+        "kafka": input.topic(),
+        "partitions": input.files().iter().enumerate().map(partition).collect::<Vec<_>>(),
     })
 }
 
 fn output_as_json(output: &Output) -> Value {
     let files: Vec<_> = output
-        .files
+        .files()
         .iter()
         .map(|file| file.display().to_string())
         .collect();
-    json!({ "name": output.spec.name, "dataflow": writer(output), "files": files })
+    json!({ "name": output.spec.name, "dataflow": writer(output), "files": files, "kafka": output.topic() })
 }
 
 /// Whose output it is; the dead letters are the job's.

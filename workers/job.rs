@@ -14,10 +14,13 @@
 //! version does not have (Kafka, Avro, object stores) is refused as such, not as an unknown key.
 
 mod files;
+mod kafka;
 mod sections;
 mod table;
 
-pub use files::InputFile;
+pub use files::{InputFile, matching};
+pub use kafka::Kafka;
+pub use tidegate::run::From;
 
 use std::path::{Component, Path, PathBuf};
 use table::Findings;
@@ -41,6 +44,8 @@ pub struct Job {
     pub settings: Settings,
     /// Where checkpoints and claims go.
     pub state: State,
+    /// Where an input or an output is a topic.
+    pub kafka: Option<Kafka>,
     /// Output files that exist before the first start are appended to, not refused.
     pub append: bool,
     /// How many units each output commits in, > 0.
@@ -66,7 +71,7 @@ pub enum State {
     Url(String),
 }
 
-/// Encoding of an input or output. Avro is the contract's other one.
+/// Encoding of an input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One JSON object per line.
@@ -78,12 +83,8 @@ pub enum Format {
 pub struct Input {
     /// What it is.
     pub spec: InputSpec,
-    /// The directory that the pattern is relative to.
-    pub directory: PathBuf,
-    /// The pattern as the job file has it.
-    pub pattern: String,
-    /// What it matched when the job was read, in bytewise order; at least one.
-    pub files: Vec<InputFile>,
+    /// Where it is read.
+    pub place: InputPlace,
     /// Its encoding.
     pub format: Format,
     /// A partition's watermark is this far behind its greatest event time, milliseconds. Tables have no use
@@ -97,16 +98,55 @@ pub struct Input {
     pub max_record_bytes: usize,
 }
 
+/// Where an input is read.
+#[derive(Clone, Debug)]
+pub enum InputPlace {
+    /// In files.
+    Files {
+        /// The directory that the pattern is relative to.
+        directory: PathBuf,
+        /// The pattern as the job file has it.
+        pattern: String,
+        /// What it matched when the job was read, in bytewise order; at least one.
+        files: Vec<InputFile>,
+    },
+    /// In a topic.
+    Topic {
+        /// Its name.
+        name: String,
+        /// Where the first start begins.
+        from: From,
+    },
+}
+
 /// Whether push messages are resolved to devices.
 pub fn has_devices(inputs: &[Input]) -> bool {
     inputs.iter().any(|input| input.spec.name == DEVICES.name)
 }
 
 impl Input {
-    /// What the pattern matches now: a followed input may have more files than when the job was read.
-    /// The error says what is wrong with it.
-    pub fn matching(&self) -> std::result::Result<Vec<InputFile>, String> {
-        files::matching(&self.directory, &self.pattern)
+    /// The files it matched; none for a topic.
+    pub fn files(&self) -> &[InputFile] {
+        match &self.place {
+            InputPlace::Files { files, .. } => files,
+            InputPlace::Topic { .. } => &[],
+        }
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> Option<&str> {
+        match &self.place {
+            InputPlace::Files { .. } => None,
+            InputPlace::Topic { name, .. } => Some(name),
+        }
+    }
+
+    /// What the job file says: the pattern, or the topic.
+    pub fn location(&self) -> &str {
+        match &self.place {
+            InputPlace::Files { pattern, .. } => pattern,
+            InputPlace::Topic { name, .. } => name,
+        }
     }
 }
 
@@ -117,12 +157,50 @@ pub struct Output {
     pub spec: OutputSpec,
     /// Whose it is; none for the dead letters, which are the job's.
     pub dataflow: Option<Dataflow>,
-    /// The path as the job file has it.
-    pub path: String,
-    /// One file per shard, absolute. They need not exist.
-    pub files: Vec<PathBuf>,
+    /// Where it is written.
+    pub place: OutputPlace,
     /// Its encoding.
     pub format: Format,
+}
+
+/// Where an output is written.
+#[derive(Clone, Debug)]
+pub enum OutputPlace {
+    /// In files.
+    Files {
+        /// The path as the job file has it.
+        path: String,
+        /// One file per shard, absolute. They need not exist.
+        files: Vec<PathBuf>,
+    },
+    /// In a topic of this name.
+    Topic(String),
+}
+
+impl Output {
+    /// Its files, one a shard; none for a topic.
+    pub fn files(&self) -> &[PathBuf] {
+        match &self.place {
+            OutputPlace::Files { files, .. } => files,
+            OutputPlace::Topic(_) => &[],
+        }
+    }
+
+    /// Its topic.
+    pub fn topic(&self) -> Option<&str> {
+        match &self.place {
+            OutputPlace::Files { .. } => None,
+            OutputPlace::Topic(name) => Some(name),
+        }
+    }
+
+    /// What the job file says: the path, or the topic.
+    pub fn location(&self) -> &str {
+        match &self.place {
+            OutputPlace::Files { path, .. } => path,
+            OutputPlace::Topic(name) => name,
+        }
+    }
 }
 
 impl Job {
@@ -220,17 +298,23 @@ impl Job {
                 ("max_record_bytes", input.max_record_bytes.to_string()),
             ];
             plan.extend(values.map(|(key, value)| (format!("inputs.{}.{key}", input.spec.name), value)));
+            // Positions are offsets of this topic; those of files are recorded with their paths.
+            let topic = input.topic();
+            plan.extend(topic.map(|topic| (format!("inputs.{}.kafka", input.spec.name), topic.to_owned())));
         }
         for output in &self.outputs {
-            // `./x` is `x`
-            let components = Path::new(&output.path).components();
-            let path: PathBuf = components
-                .filter(|component| *component != Component::CurDir)
-                .collect();
-            let values = [
-                ("file", path.display().to_string()),
-                ("format", output.format.name().to_owned()),
-            ];
+            let place = match &output.place {
+                // `./x` is `x`
+                OutputPlace::Files { path, .. } => {
+                    let components = Path::new(path).components();
+                    let path: PathBuf = components
+                        .filter(|component| *component != Component::CurDir)
+                        .collect();
+                    ("file", path.display().to_string())
+                }
+                OutputPlace::Topic(name) => ("kafka", name.clone()),
+            };
+            let values = [place, ("format", output.format.name().to_owned())];
             plan.extend(values.map(|(key, value)| (format!("outputs.{}.{key}", output.spec.name), value)));
         }
         plan

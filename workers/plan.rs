@@ -1,18 +1,19 @@
 //! From a decided job to a plan of the engine.
 
-use crate::job::{Input, Job};
+use crate::job::{Input, InputFile, InputPlace, Job, OutputPlace, matching};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::error::{Error, Kind, Result};
+use tidegate::error::{Error, Kind};
 use tidegate::pace::Cutting;
-use tidegate::run::{Build, InputPlan, Matching, OutputPlan, Plan};
+use tidegate::run::{self, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
+use tidegate::sink::encode::Format;
 use tidegate::sink::files::Shard;
-use tidegate::source::InputSettings;
+use tidegate::source::{InputSettings, Medium};
 use tidegate_dataflows::catalogue;
 
 /// The plan of `job` for a finite or a followed run.
-pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
+pub fn plan(job: &Job, workers: u16, follow: bool) -> Plan {
     let inputs = job
         .inputs
         .iter()
@@ -20,17 +21,32 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         .map(|(input, index)| input_plan(job, input, index));
     let output = |output: &crate::job::Output| OutputPlan {
         name: output.spec.name.to_owned(),
-        files: output.files.clone(),
+        place: match &output.place {
+            OutputPlace::Files { files, .. } => run::OutputPlace::Files(files.clone()),
+            OutputPlace::Topic(name) => run::OutputPlace::Topic {
+                name: name.clone(),
+                partitions: 0,
+                format: Format::Json,
+            },
+        },
     };
-    Ok(Plan {
+    let kafka = job.kafka.as_ref().map(|kafka| KafkaPlan {
+        settings: kafka.settings.clone(),
+        transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
+    });
+    let follow = follow || job.reads_topics();
+    Plan {
         name: job.name.clone(),
         root: job.directory().to_path_buf(),
         plan_hash: job.plan_hash(),
         state: job.state.location(),
         append: job.append,
-        inputs: inputs.collect::<Result<_>>()?,
+        inputs: inputs.collect(),
         outputs: job.outputs.iter().map(output).collect(),
         shards: job.shards,
+        kafka,
+        take_over: false,
+        accept_gap: false,
         workers: usize::from(workers),
         cutting: match follow {
             false => Cutting::Finite,
@@ -39,20 +55,20 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
             },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
-    })
+    }
 }
 
-/// A shard of the job's outputs.
-pub fn shard(job: &Job, shard: usize) -> Shard {
+/// A shard of the job's output files; none where it has no output in files.
+pub fn file_shard(job: &Job, shard: usize) -> Option<Shard> {
     let outputs = job.outputs.iter().zip(0..);
-    Shard {
+    let outputs = outputs.filter_map(|(output, index)| Some((index, output.files().get(shard)?.clone())));
+    let outputs: Vec<_> = outputs.collect();
+    (!outputs.is_empty()).then(|| Shard {
         job: job.name.clone(),
         shard,
         root: job.directory().to_path_buf(),
-        outputs: outputs
-            .map(|(output, index)| (index, output.files[shard].clone()))
-            .collect(),
-    }
+        outputs,
+    })
 }
 
 /// How every worker builds the job's dataflows.
@@ -61,25 +77,47 @@ pub fn build(job: &Job) -> Build {
     Arc::new(move |wiring| catalogue::build(wiring, &dataflows, &settings))
 }
 
-fn input_plan(job: &Job, input: &Input, index: u16) -> Result<InputPlan> {
-    let (root, file) = (input.directory.clone(), job.file.display().to_string());
-    let named = input.clone();
-    let matching = move || {
-        let files = named.matching().map_err(|error| {
-            Error::new(
-                Kind::InputGone,
-                format!("{file}: inputs.{}.file: {error}", named.spec.name),
-            )
-        })?;
-        Ok(files
-            .iter()
-            .map(|file| name_in(&named.directory, &file.path))
-            .collect())
+fn input_plan(job: &Job, input: &Input, index: u16) -> InputPlan {
+    let medium = match input.place {
+        InputPlace::Files { .. } => Medium::Lines,
+        InputPlace::Topic { .. } => Medium::Json,
     };
-    Ok(InputPlan {
+    let place = match &input.place {
+        InputPlace::Topic { name, from } => run::InputPlace::Topic {
+            name: name.clone(),
+            from: *from,
+            partitions: 0,
+        },
+        InputPlace::Files {
+            directory,
+            pattern,
+            files,
+        } => {
+            let names = |root: &Path, files: &[InputFile]| {
+                files
+                    .iter()
+                    .map(|file| name_in(root, &file.path))
+                    .collect::<Vec<_>>()
+            };
+            let key = format!("{}: inputs.{}.file", job.file.display(), input.spec.name);
+            let (root, again) = (directory.clone(), pattern.clone());
+            let matching = move || {
+                let files = matching(&root, &again)
+                    .map_err(|error| Error::new(Kind::InputGone, format!("{key}: {error}")))?;
+                Ok(names(&root, &files))
+            };
+            run::InputPlace::Files {
+                root: directory.clone(),
+                files: names(directory, files),
+                matching: Matching(Arc::new(matching)),
+            }
+        }
+    };
+    InputPlan {
         settings: InputSettings {
             name: input.spec.name.to_owned(),
             index,
+            medium,
             is_table: input.spec.is_table,
             max_out_of_orderness_ms: input.max_out_of_orderness_ms,
             idle_timeout: input.idle_timeout_ms.map(Duration::from_millis),
@@ -87,14 +125,8 @@ fn input_plan(job: &Job, input: &Input, index: u16) -> Result<InputPlan> {
             max_record_bytes: input.max_record_bytes,
             replay_tick_ms: job.replay_tick_ms,
         },
-        files: input
-            .files
-            .iter()
-            .map(|file| name_in(&root, &file.path))
-            .collect(),
-        root,
-        matching: Matching(Arc::new(matching)),
-    })
+        place,
+    }
 }
 
 /// A file's name relative to the directory of its job, where it lies below it.

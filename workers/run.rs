@@ -1,7 +1,7 @@
 //! `tidegate run`: a job from start to end, with live progress and a summary.
 
 use crate::arguments::RunArguments;
-use crate::job::Job;
+use crate::job::{Job, Output, OutputPlace};
 use crate::plan;
 use crate::print::{aligned, print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -33,7 +33,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 /// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
-    let plan = plan::plan(job, workers, follow)?;
+    let plan = plan::plan(job, workers, follow);
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
@@ -46,10 +46,14 @@ pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
     progress.thread().unpark();
     let _ = progress.join(); // it only prints
     let summary = summary?;
+    let places = |output: &Output| match &output.place {
+        OutputPlace::Files { files, .. } => files.iter().map(|file| file.display().to_string()).collect(),
+        OutputPlace::Topic(name) => vec![format!("kafka:{name}")],
+    };
     let files = job
         .outputs
         .iter()
-        .map(|output| (output.spec.name.to_owned(), output.files.clone()));
+        .map(|output| (output.spec.name.to_owned(), places(output)));
     Ok(Outcome {
         job: job.name.clone(),
         summary,
@@ -128,7 +132,7 @@ pub struct Outcome {
     job: String,
     #[serde(flatten)]
     summary: Summary,
-    files: Vec<(String, Vec<std::path::PathBuf>)>,
+    files: Vec<(String, Vec<String>)>,
 }
 
 impl Outcome {
@@ -173,11 +177,10 @@ impl Outcome {
             "file".to_owned(),
         ]];
         for ((name, files), count) in self.files.iter().zip(&summary.messages_out) {
-            let paths: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             outputs.push(vec![
                 name.clone(),
                 HumanCount(*count).to_string(),
-                paths.join(" "),
+                files.join(" "),
             ]);
         }
         text.push('\n');

@@ -12,6 +12,7 @@ use tidegate::checkpoint::binding::Positions;
 use tidegate::checkpoint::progress::{self, Log};
 use tidegate::checkpoint::{claim, manifest, store};
 use tidegate::error::{Error, Kind, Result};
+use tidegate::sink::files::Shard;
 use tidegate::time::{AFTER_ALL, BEFORE_ALL, Epoch, Millis};
 
 /// What is known of a job.
@@ -101,9 +102,10 @@ fn look(job: &Job) -> Result<Status> {
             (positions, folded) = (manifest.positions, epoch);
         }
     }
-    let logs = (0..job.shards as usize)
-        .map(|shard| read_log(job, shard))
-        .collect::<Result<Vec<_>>>()?;
+    let shards: Vec<_> = (0..job.shards as usize)
+        .filter_map(|shard| plan::file_shard(job, shard))
+        .collect();
+    let logs = shards.iter().map(read_log).collect::<Result<Vec<_>>>()?;
     let mut bindings: Vec<_> = logs
         .iter()
         .flat_map(Log::bindings)
@@ -115,14 +117,17 @@ fn look(job: &Job) -> Result<Status> {
     for (shard, log) in logs.iter().enumerate() {
         let last = log.records.last();
         for output in &job.outputs {
-            let name = plan::shard(job, shard).name(&output.files[shard]);
+            let Some(file) = output.files().get(shard) else {
+                continue;
+            };
+            let name = shards[shard].name(file);
             let recorded = last.and_then(|last| last.lengths.get(&name));
             status.outputs.push(OutputStatus {
                 output: output.spec.name.to_owned(),
                 shard,
                 committed_epoch: last.map_or(0, |last| last.upper),
                 committed_bytes: recorded.copied().unwrap_or(0),
-                file: output.files[shard].display().to_string(),
+                file: file.display().to_string(),
             });
         }
     }
@@ -130,8 +135,8 @@ fn look(job: &Job) -> Result<Status> {
     Ok(status)
 }
 
-fn read_log(job: &Job, shard: usize) -> Result<Log> {
-    let path = plan::shard(job, shard).log_path();
+fn read_log(shard: &Shard) -> Result<Log> {
+    let path = shard.log_path();
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Log::default()),
         read => {

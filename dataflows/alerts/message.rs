@@ -194,6 +194,10 @@ impl Output for OutboundMessage {
     fn rank(&self) -> Rank {
         self.alert.rank()
     }
+
+    fn origin(&self) -> Option<(&str, Origin)> {
+        Some(("entries", self.alert.origin))
+    }
 }
 
 /// A push message to a device.
@@ -220,6 +224,10 @@ impl Output for DeviceMessage {
     }
     fn rank(&self) -> Rank {
         self.alert.rank()
+    }
+
+    fn origin(&self) -> Option<(&str, Origin)> {
+        Some(("entries", self.alert.origin))
     }
 }
 

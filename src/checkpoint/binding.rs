@@ -31,6 +31,18 @@ pub struct PartitionBinding {
     pub ended: bool,
     /// The path of a file partition, with the first binding that names the partition.
     pub path: Option<String>,
+    /// Of a table's topic: the messages themselves, for compaction may remove them before a replay.
+    #[serde(default)]
+    pub kept: Option<Kept>,
+}
+
+/// Messages that are durable with the binding of their epoch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Kept {
+    /// Here, as texts, one after the other; the source knows how to read them.
+    Inline(Vec<String>),
+    /// In an object of the state store, of this name.
+    Object(String),
 }
 
 /// One worker's share of an epoch's binding. It says also that all the worker's epochs up to this one are
@@ -56,6 +68,21 @@ pub struct Binding {
     pub partitions: Vec<PartitionBinding>,
 }
 
+impl Binding {
+    /// The same without the messages it keeps: what positions are folded from.
+    pub fn without_messages(&self) -> Binding {
+        let without = |share: &PartitionBinding| PartitionBinding {
+            path: share.path.clone(),
+            kept: None,
+            ..*share
+        };
+        Binding {
+            epoch: self.epoch,
+            partitions: self.partitions.iter().map(without).collect(),
+        }
+    }
+}
+
 /// What is known of one partition at some epoch: where to read on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionPosition {
@@ -63,7 +90,7 @@ pub struct PartitionPosition {
     pub offset: u64,
     /// Greatest as-of time so far.
     pub as_of: Option<Millis>,
-    /// Path of a file partition.
+    /// Path of a file partition; name of a topic.
     pub path: Option<String>,
 }
 

@@ -25,6 +25,12 @@ pub struct Claim {
     pub plan_hash: u64,
     /// Per output shard the outputs' paths, so that a person can see what was written where.
     pub shards: Vec<Vec<String>>,
+    /// Transactional ids of its producers; a successor fences them all.
+    #[serde(default)]
+    pub transactional_ids: Vec<String>,
+    /// `host:port` of the socket that answers with the nonce while the process lives.
+    #[serde(default)]
+    pub control: Option<String>,
     /// The process.
     pub pid: u32,
     /// When, UTC, for people; nothing is computed from it.
@@ -49,6 +55,8 @@ impl Claim {
             nonce,
             plan_hash,
             shards,
+            transactional_ids: Vec::new(),
+            control: None,
             pid: std::process::id(),
             started: utc(seconds),
         }

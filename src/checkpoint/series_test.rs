@@ -91,8 +91,9 @@ fn started(store: &Arc<dyn Store>, after: Epoch, upper: Epoch, last: Option<&Cla
         plan_hash: PLAN,
         shards: vec![vec![]],
         append: false,
+        ..Plan::default()
     };
-    let start = start::start(store.as_ref(), &plan, facts)?;
+    let start = start::start(store.as_ref(), &plan, facts, None)?;
     start::claim(store.as_ref(), &start.claim)?;
     start::begin(store.as_ref(), &start.claim)?;
     Ok(start)

@@ -9,13 +9,15 @@
 //!
 //! Between loading and the claim the sources look whether their inputs are still there: who refuses then has
 //! changed nothing either. Assumes the locks of [`super::lock`]: for files they are the fence, so the claim may
-//! follow the decision.
+//! follow the decision. For Kafka the claim comes first ([`claim_first`]), for only the fence that follows it
+//! settles what is committed; what such a start refuses later costs a number and nothing else.
 //! A chunk that turns out damaged takes its checkpoint out of the facts, and the same function decides again.
 
 use super::binding::{Binding, Positions};
 use super::claim::{self, Claim};
 use super::decide::{CheckpointFacts, ClaimFacts, Decision, Facts, Progress, Resume, ShardFacts, decide};
 use super::manifest::{self, Manifest};
+use super::refusal::Reason;
 use super::series::{self, Rows};
 use super::store::{self, Store};
 use crate::crash;
@@ -35,12 +37,28 @@ pub struct Plan {
     pub shards: Vec<Vec<String>>,
     /// Outputs that exist and were never ours may be appended to.
     pub append: bool,
+    /// Of the producers, for the claim.
+    pub transactional_ids: Vec<String>,
+    /// Of the socket that says that we live, for the claim.
+    pub control: Option<String>,
+}
+
+impl Plan {
+    fn claim(&self, generation: u64) -> Claim {
+        Claim {
+            transactional_ids: self.transactional_ids.clone(),
+            control: self.control.clone(),
+            ..Claim::new(generation, self.plan_hash, self.shards.clone())
+        }
+    }
 }
 
 /// What the start found, restored and is to claim.
 pub struct Start {
     /// The generation that may write once it has won its [`claim`].
     pub claim: Claim,
+    /// It has won it already.
+    pub is_claimed: bool,
     /// Nothing was ever committed: sinks record the lengths they find.
     pub fresh: bool,
     /// What is replayed, and the first new epoch.
@@ -60,9 +78,32 @@ impl Start {
     }
 }
 
-/// Decides and restores. `shards` are the facts of the plan's output shards, in order.
-pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<Start> {
+/// Claims the next generation before anything is decided. Refuses a plan that is not that of the last claim,
+/// without leaving a trace.
+pub fn claim_first(store: &dyn Store, plan: &Plan) -> Result<Claim> {
     let claims = claim::all(store)?;
+    let last = claims.iter().rev().find_map(|(_, claim)| claim.as_ref());
+    if let Some(last) = last.filter(|last| last.plan_hash != plan.plan_hash)
+        && store::fetch(store, BEGUN)?.is_some()
+    {
+        let (found, own) = (last.plan_hash, plan.plan_hash);
+        return Err(Reason::PlanChanged { found, own }.into());
+    }
+    let own = plan.claim(claims.last().map_or(0, |(generation, _)| *generation) + 1);
+    claim(store, &own)?;
+    Ok(own)
+}
+
+/// Decides and restores. `shards` are the facts of the plan's output shards, in order; `claimed` is what
+/// [`claim_first`] has won.
+pub fn start(
+    store: &dyn Store,
+    plan: &Plan,
+    shards: Vec<ShardFacts>,
+    claimed: Option<Claim>,
+) -> Result<Start> {
+    let mut claims = claim::all(store)?;
+    claims.retain(|(generation, _)| claimed.as_ref().is_none_or(|own| own.generation != *generation));
     let (mut manifests, next) = readable(store, plan)?;
     let mut facts = Facts {
         plan_hash: plan.plan_hash,
@@ -107,10 +148,15 @@ pub fn start(store: &dyn Store, plan: &Plan, shards: Vec<ShardFacts>) -> Result<
     if let Some(reason) = &resume.despite {
         tracing::warn!("going on all the same: {reason}");
     }
-    let claim = Claim::new(next_generation(&facts), plan.plan_hash, plan.shards.clone());
+    // A state that was lost knows fewer generations than the outputs do: then another number is claimed.
+    let next_generation = next_generation(&facts);
+    let claimed = claimed.filter(|claimed| claimed.generation >= next_generation);
+    let is_claimed = claimed.is_some();
+    let claim = claimed.unwrap_or_else(|| plan.claim(next_generation));
     let kept = if fresh { Vec::new() } else { manifests };
     Ok(Start {
         claim,
+        is_claimed,
         fresh,
         resume,
         rows,

@@ -21,10 +21,12 @@
 //! recursion). The escape of half a surrogate pair is JSON but no character: in `key` and in names of the
 //! envelope it is UNDECODABLE, in names and strings that a record reads INVALID, elsewhere ignored.
 
+use super::Unreadable;
 use super::strict::within;
 use crate::record::{Output, Record, Text};
 use crate::time::{EVENT_TIMES, Millis};
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// The error text of a dead letter is cut here, bytes: it may quote the input.
@@ -78,8 +80,20 @@ struct Envelope<'a> {
 /// Decodes one line (without its end) into a checked message. A tombstone is one only where `is_table`.
 pub fn decode_line<R: Record>(line: &[u8], is_table: bool) -> Result<Message<R>, Rejected> {
     let text = object(line).map_err(|error| Rejected::Undecodable { error })?;
-    let message = read_message(text).and_then(|message| checked(message, is_table));
+    let message = typed(text, "line").and_then(|message| checked(message, is_table));
     message.map_err(|error| reject(text, error))
+}
+
+/// Decodes a value alone, as a topic has it; the caller checks it against its key.
+///
+/// Whatever is one JSON value parses: if it is no record, it is INVALID.
+pub fn decode_value<R: Record>(bytes: &[u8]) -> Result<R, Unreadable> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Unreadable::Undecodable(error.to_string()))?;
+    let read = typed::<R>(text, "value");
+    read.map_err(|error| match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) => Unreadable::Undecodable(brief(&error, "value")),
+        Ok(_) => Unreadable::Invalid(shorten(format!("{}: {error}", R::NAME))),
+    })
 }
 
 /// The value of a line as it stands, without the space around it; none if the line is UNDECODABLE.
@@ -100,6 +114,14 @@ pub fn write_line<O: Output>(message: &O, line: &mut Vec<u8>) {
     line.extend_from_slice(b"}\n");
 }
 
+/// Appends a message's value alone, as a topic has it.
+///
+/// # Panics
+/// If the message's `Serialize` fails, which no message type of the contract can.
+pub fn write_value<O: Output>(message: &O, bytes: &mut Vec<u8>) {
+    serde_json::to_writer(bytes, message).expect("a message type serializes");
+}
+
 /// The line as text, if it can be one object. Checking UTF-8 here, once, covers ignored fields and is
 /// repeated nowhere; checking for the brace keeps arrays out, which serde would take for structs.
 fn object(line: &[u8]) -> Result<&str, String> {
@@ -111,12 +133,12 @@ fn object(line: &[u8]) -> Result<&str, String> {
     }
 }
 
-/// The typed pass.
-fn read_message<R: Record>(text: &str) -> Result<Message<R>, String> {
+/// The typed pass; `what` the text is, for the error.
+fn typed<T: DeserializeOwned>(text: &str, what: &str) -> Result<T, String> {
     serde_json::from_str(text).or_else(|error| {
-        // serde_json takes the integer -0 for a float. Such a line gets a second try, with the sign left out.
+        // serde_json takes the integer -0 for a float. Such a text gets a second try, with the sign left out.
         let retried = without_negative_zeros(text).and_then(|text| serde_json::from_str(&text).ok());
-        retried.ok_or_else(|| brief(&error))
+        retried.ok_or_else(|| brief(&error, what))
     })
 }
 
@@ -132,7 +154,9 @@ fn checked<R: Record>(message: Message<R>, is_table: bool) -> Result<Message<R>,
 /// The second pass: which kind of dead letter a line becomes that the typed pass refused with `error`.
 fn reject(text: &str, error: String) -> Rejected {
     match serde_json::from_str::<Envelope<'_>>(text) {
-        Err(error) => Rejected::Undecodable { error: brief(&error) },
+        Err(error) => Rejected::Undecodable {
+            error: brief(&error, "line"),
+        },
         Ok(Envelope { key, value }) => Rejected::Invalid {
             key: key.map(|key| key.as_bytes().into()),
             value: (value.get() != "null").then(|| super::cut(value.get().as_bytes())),
@@ -142,13 +166,13 @@ fn reject(text: &str, error: String) -> Rejected {
 }
 
 /// An error as one line: the path without its leading dot, the place in bytes ("line 1" would mislead).
-fn brief(error: &serde_json::Error) -> String {
+fn brief(error: &serde_json::Error, what: &str) -> String {
     let text = error.to_string();
     let text = text
         .rsplit_once(" at line ")
         .map_or(text.as_str(), |(text, _)| text);
     let text = shorten(text.trim_start_matches('.').to_owned());
-    format!("{text} (byte {} of the line)", error.column())
+    format!("{text} (byte {} of the {what})", error.column())
 }
 
 /// Cuts a text that may quote the input.

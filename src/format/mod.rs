@@ -39,6 +39,15 @@ pub mod bytes {
     }
 }
 
+/// Why the bytes of a value are no record. Decides what kind of dead letter they become.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// They do not parse. Free text for people.
+    Undecodable(String),
+    /// They parse and break the contract. Free text for people.
+    Invalid(String),
+}
+
 /// A value as a dead letter holds it: cut at [`crate::limits::DEAD_LETTER_VALUE_BYTES`].
 pub fn cut(value: &[u8]) -> Box<[u8]> {
     value[..value.len().min(crate::limits::DEAD_LETTER_VALUE_BYTES)].into()

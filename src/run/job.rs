@@ -4,9 +4,11 @@
 //! threads. End: when the workers are done, the committers commit what is sealed, and then the checkpointer
 //! writes the last checkpoint.
 
+use super::shards::{self, FoundShard};
+use super::topics::{self, Observed};
 use super::wiring::wire;
-use super::work::Station;
-use super::{Build, Plan, Recovered, Shared, discover, graph, now, recover};
+use super::work::{Requests, Station};
+use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
 use crate::checkpoint::row::StateRow;
@@ -17,13 +19,13 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
-use crate::sink::SealedEpoch;
 use crate::sink::committer::{self, Committer, Queue};
-use crate::sink::files::{self, Files, Shard};
 use crate::sink::seal::ShardGate;
-use crate::source::owner;
+use crate::sink::{SealedEpoch, Sink};
+use crate::source::{Answer, owner};
 use crate::time::Epoch;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
@@ -39,7 +41,7 @@ pub struct Started {
     recovered: Recovered,
     store: Arc<dyn Store>,
     checkpoint: starting::Start,
-    sinks: Vec<Files>,
+    sinks: Vec<Box<dyn Sink>>,
     /// Held while the process lives.
     _lock: Option<File>,
 }
@@ -83,62 +85,37 @@ pub struct Summary {
 }
 
 /// Locks, looks, decides, restores, claims, opens. Nothing of an output is touched if it refuses.
-pub fn start(plan: Plan) -> Result<Started> {
+pub fn start(mut plan: Plan) -> Result<Started> {
     let store = store::open(&plan.state)?;
-    let directory = store::local_directory(&plan.state);
-    let lock = directory
-        .map(|directory| lock::lock_state(&directory))
-        .transpose()?;
-    let outputs = |shard: usize| {
-        plan.outputs
-            .iter()
-            .zip(0..)
-            .map(move |(output, at)| (at, output.files[shard].clone()))
+    let lock = lock_state(&plan)?;
+    let observed = match plan.kafka.clone() {
+        Some(kafka) => topics::observe(&mut plan, &kafka, store.as_ref())?,
+        None => Observed::default(),
     };
-    let shards: Vec<Shard> = (0..plan.shards as usize)
-        .map(|shard| Shard {
-            job: plan.name.clone(),
-            shard,
-            root: plan.root.clone(),
-            outputs: outputs(shard).collect(),
-        })
-        .collect();
-    let found = shards.iter().map(files::observe).collect::<Result<Vec<_>>>()?;
-    let named = |shard: &Shard| {
-        shard
-            .outputs
-            .iter()
-            .map(|(_, path)| path.display().to_string())
-            .collect()
-    };
-    let says = starting::Plan {
-        plan_hash: plan.plan_hash,
-        shards: shards.iter().map(named).collect(),
-        append: plan.append,
-    };
-    let facts = found.iter().map(files::Found::facts).collect();
-    let mut checkpoint = starting::start(store.as_ref(), &says, facts)?;
+    let shards = shards::planned(&plan);
+    let says = shards::says(&plan, &shards);
+    let (found, claimed) = shards::look(&plan, store.as_ref(), shards, says.clone())?;
+    let facts = found.iter().map(FoundShard::facts).collect();
+    let mut checkpoint = starting::start(store.as_ref(), &says, facts, claimed)?;
     let resume = &checkpoint.resume;
-    let recorded = starting::replayed(resume, found.iter().flat_map(files::Found::bindings));
+    let mut recorded = starting::replayed(resume, found.iter().flat_map(FoundShard::bindings));
+    kept::fetch(store.as_ref(), &mut recorded)?;
     let restored = resume.checkpoint.map(|_| resume.from);
-    let mut recovered = recover::recover(
-        &plan,
-        restored,
-        checkpoint.positions().cloned(),
-        recorded,
-        resume.base,
-    )?;
+    let positions = checkpoint.positions().cloned();
+    let mut recovered = recover::recover(&plan, restored, positions, recorded, resume.base, &observed)?;
     recovered.rows = std::mem::take(&mut checkpoint.rows)
         .into_iter()
         .flatten()
         .collect();
     let (claim, fresh) = (&checkpoint.claim, checkpoint.fresh);
-    starting::claim(store.as_ref(), claim)?;
+    if !checkpoint.is_claimed {
+        starting::claim(store.as_ref(), claim)?;
+    }
     let sinks = found
         .into_iter()
-        .map(|found| found.open(claim, fresh))
+        .map(|found| found.open(claim, fresh, &store))
         .collect::<Result<Vec<_>>>()?;
-    recovered.committed = sinks.iter().map(crate::sink::Sink::committed).collect();
+    recovered.committed = sinks.iter().map(|sink| sink.committed()).collect();
     starting::begin(store.as_ref(), claim)?;
     tracing::info!(
         generation = claim.generation,
@@ -166,6 +143,18 @@ pub fn start(plan: Plan) -> Result<Started> {
     })
 }
 
+/// Files have no other fence; producers fence each other, so a job that writes topics only may be taken over
+/// from an instance that is frozen and still holds its locks.
+fn lock_state(plan: &Plan) -> Result<Option<File>> {
+    if plan.topic_shards() > 0 && plan.file_shards() == 0 {
+        return Ok(None);
+    }
+    let directory = store::local_directory(&plan.state);
+    directory
+        .map(|directory| lock::lock_state(&directory))
+        .transpose()
+}
+
 impl Started {
     /// What the threads of the run will share: to watch it, and to end it.
     pub fn shared(&self) -> Arc<Shared> {
@@ -186,7 +175,7 @@ impl Started {
         } = self;
         let operators = graph::graph(&plan, Arc::clone(&build)).stateful;
         let series = Series::new(
-            store,
+            Arc::clone(&store),
             &checkpoint.claim,
             operators,
             checkpoint.kept,
@@ -195,10 +184,14 @@ impl Started {
         let marks: Vec<Arc<Marks>> = sinks.iter().map(|_| Arc::default()).collect();
         let (positions, told) = (
             recovered.positions.clone(),
-            told_of_checkpoints(Arc::clone(&shared)),
+            told_of_checkpoints(Arc::clone(&shared), Arc::clone(&store), marks.clone()),
         );
         let checkpointer = checkpointer::spawn(series, plan.workers, positions, marks.clone(), told)?;
-        let committers = spawn_committers(sinks, marks, &shared, &checkpointer)?;
+        let keep = Keep {
+            store: Arc::clone(&store),
+            generation: checkpoint.claim.generation,
+        };
+        let committers = spawn_committers(sinks, marks, &shared, &checkpointer, keep)?;
         let queues: Vec<Queue> = committers
             .iter()
             .map(|committer| committer.queue().clone())
@@ -212,14 +205,45 @@ impl Started {
     }
 }
 
+/// A sink whose epochs keep large messages in the state store.
+struct Keeping {
+    sink: Box<dyn Sink>,
+    keep: Keep,
+}
+
+/// Where they are kept, and under whose number.
+#[derive(Clone)]
+struct Keep {
+    store: Arc<dyn Store>,
+    generation: u64,
+}
+
+impl Sink for Keeping {
+    fn committed(&self) -> Epoch {
+        self.sink.committed()
+    }
+
+    fn commit(&mut self, mut epochs: Vec<SealedEpoch>) -> Result<()> {
+        kept::put_away(self.keep.store.as_ref(), self.keep.generation, &mut epochs)?;
+        self.sink.commit(epochs)
+    }
+
+    fn forget(&mut self, oldest: Epoch) -> Result<()> {
+        self.sink.forget(oldest)
+    }
+}
+
 /// A committer per shard, which tells the checkpointer of its commits.
 fn spawn_committers(
-    sinks: Vec<Files>,
+    sinks: Vec<Box<dyn Sink>>,
     marks: Vec<Arc<Marks>>,
     shared: &Arc<Shared>,
     checkpointer: &Checkpointer,
+    keep: Keep,
 ) -> Result<Vec<Committer>> {
-    let spawn = |(shard, (sink, marks)): (usize, (Files, Arc<Marks>))| {
+    let spawn = |(shard, (sink, marks)): (usize, (Box<dyn Sink>, Arc<Marks>))| {
+        let keep = keep.clone();
+        let sink = Keeping { sink, keep };
         let (shared, events) = (Arc::clone(shared), checkpointer.events());
         let told: committer::Told = Box::new(move |committed| match committed {
             Ok(epochs) => {
@@ -242,9 +266,20 @@ fn spawn_committers(
     sinks.into_iter().zip(marks).enumerate().map(spawn).collect()
 }
 
-fn told_of_checkpoints(shared: Arc<Shared>) -> checkpointer::Told {
+fn told_of_checkpoints(
+    shared: Arc<Shared>,
+    store: Arc<dyn Store>,
+    marks: Vec<Arc<Marks>>,
+) -> checkpointer::Told {
     Box::new(move |written| match written {
         Ok(written) => {
+            let oldest = marks
+                .iter()
+                .map(|marks| marks.oldest.load(Ordering::Acquire))
+                .min();
+            if let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
+                tracing::warn!("kept messages are not deleted: {error}");
+            }
             shared.metrics.state_bytes.store(written.bytes, Ordering::Relaxed);
             shared
                 .metrics
@@ -309,7 +344,7 @@ fn hand_over(
     Box::new(move |sealed: SealedEpoch| {
         if let Some(events) = &events {
             // A checkpointer that has ended has said why.
-            let _ = events.send(Event::Bound(sealed.binding.clone()));
+            let _ = events.send(Event::Bound(sealed.binding.without_messages()));
         }
         let metrics = &shared.metrics;
         if sealed.epoch <= committed {
@@ -384,13 +419,14 @@ fn run_workers(
                 }
             }
         }
-        let (requests, requested) = channel();
         let (answer, answers) = channel();
-        let woken = thread::current();
-        let read = move || crate::source::files::read(&requested, &answer, || woken.unpark());
-        if let Err(error) = thread::Builder::new().name(format!("reader-{index}")).spawn(read) {
-            shared_in.fail(Error::internal(format!("a reader cannot be started: {error}")));
-        }
+        let requests = match readers(&plan, index, &answer) {
+            Ok(requests) => requests,
+            Err(error) => {
+                shared_in.fail(error);
+                Requests::default()
+            }
+        };
         let station = Station::new(worker, &plan, &shared_in, entrances, requests, answers);
         if station.run(&recovered).is_err() {
             // Dropped while their inputs are still open: nothing downstream sees an end that is none.
@@ -407,6 +443,43 @@ fn run_workers(
         result.map_err(|error| Error::internal(format!("a worker ended: {error}")))?;
     }
     shared.failure().map_or(Ok(()), Err)
+}
+
+/// Starts the readers of one worker: one for files, one for topics, where the plan has such inputs.
+fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Requests> {
+    let topic = |input: &InputPlan| match &input.place {
+        InputPlace::Topic { name, .. } => Some((input.settings.index, name.clone())),
+        InputPlace::Files { .. } => None,
+    };
+    let topics: BTreeMap<u16, String> = plan.inputs.iter().filter_map(topic).collect();
+    let is_topic: Vec<bool> = plan.inputs.iter().map(|input| topic(input).is_some()).collect();
+    let spawn = |name: &str, read: Box<dyn FnOnce() + Send>| {
+        let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(read);
+        thread
+            .map(|_| ())
+            .map_err(|error| Error::internal(format!("a reader cannot be started: {error}")))
+    };
+    let mut requests = Requests {
+        is_topic,
+        ..Requests::default()
+    };
+    if topics.len() < plan.inputs.len() {
+        let (send, requested) = channel();
+        let (answer, woken) = (answer.clone(), thread::current());
+        let read = move || crate::source::files::read(&requested, &answer, || woken.unpark());
+        spawn("reader", Box::new(read))?;
+        requests.files = Some(send);
+    }
+    if let Some(kafka) = plan.kafka.as_ref().filter(|_| !topics.is_empty()) {
+        let (send, requested) = channel();
+        let (answer, woken, settings) = (answer.clone(), thread::current(), kafka.settings.clone());
+        let read = move || {
+            crate::source::topics::read(&settings, topics, &requested, &answer, || woken.unpark());
+        };
+        spawn("consumer", Box::new(read))?;
+        requests.topics = Some(send);
+    }
+    Ok(requests)
 }
 
 /// Hands a worker's changed rows to the checkpointer.

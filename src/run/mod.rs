@@ -8,10 +8,14 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
+mod control;
 mod discover;
 pub mod graph;
 mod job;
+mod kept;
 pub mod recover;
+pub mod shards;
+pub mod topics;
 pub mod wiring;
 pub mod work;
 
@@ -20,12 +24,14 @@ pub use job::{Latency, Started, Summary, start};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
 use crate::error::{Error, Result};
+use crate::kafka::Settings;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::pace::{Cutting, Pace};
+use crate::sink::encode::{Encoding, Format, Route};
 use crate::source::InputSettings;
 use crate::source::partition::Start;
-use crate::time::Epoch;
+use crate::time::{Epoch, Millis};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,12 +43,61 @@ use std::time::{Duration, Instant};
 pub struct InputPlan {
     /// How it is read and judged.
     pub settings: InputSettings,
-    /// Names of files are relative to this directory, so that a job can move as a whole.
-    pub root: PathBuf,
-    /// The names of the files that match, bytewise sorted.
-    pub files: Vec<String>,
-    /// Looks again: a followed input may get more files.
-    pub matching: Matching,
+    /// Where it is read.
+    pub place: InputPlace,
+}
+
+/// Where an input is read.
+#[derive(Clone, Debug)]
+pub enum InputPlace {
+    /// In files.
+    Files {
+        /// Names of files are relative to this directory, so that a job can move as a whole.
+        root: PathBuf,
+        /// The names of the files that match, bytewise sorted.
+        files: Vec<String>,
+        /// Looks again: a followed input may get more files.
+        matching: Matching,
+    },
+    /// In a topic.
+    Topic {
+        /// Its name.
+        name: String,
+        /// Where a first start begins. Tables begin with their first message whatever it says.
+        from: From,
+        /// How many partitions it has; 0 before the start has asked.
+        partitions: u32,
+    },
+}
+
+/// Where the first start of a job begins to read a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// With the first message that is there.
+    #[default]
+    Earliest,
+    /// With the first message after the start.
+    Latest,
+    /// With the first message at or after this time, milliseconds since the Unix epoch.
+    Time(Millis),
+}
+
+impl InputPlace {
+    /// How many partitions are known before anything is read.
+    pub fn partitions(&self) -> usize {
+        match self {
+            InputPlace::Files { files, .. } => files.len(),
+            InputPlace::Topic { partitions, .. } => *partitions as usize,
+        }
+    }
+
+    /// The path of one of its files, by name; empty for a topic.
+    pub fn path(&self, name: &str) -> PathBuf {
+        match self {
+            InputPlace::Files { root, .. } => root.join(name),
+            InputPlace::Topic { .. } => PathBuf::new(),
+        }
+    }
 }
 
 /// Gives the names of the files that match now, bytewise sorted.
@@ -63,8 +118,33 @@ pub type Build = Arc<dyn for<'s> Fn(&mut wiring::Wiring<'s>) + Send + Sync>;
 pub struct OutputPlan {
     /// Name of the output in the job.
     pub name: String,
-    /// Its file in each shard.
-    pub files: Vec<PathBuf>,
+    /// Where it is written.
+    pub place: OutputPlace,
+}
+
+/// Where an output is written.
+#[derive(Clone, Debug)]
+pub enum OutputPlace {
+    /// In files: one in each shard.
+    Files(Vec<PathBuf>),
+    /// In a topic.
+    Topic {
+        /// Its name.
+        name: String,
+        /// How many partitions it has; 0 before the start has asked.
+        partitions: u32,
+        /// What its values are.
+        format: Format,
+    },
+}
+
+/// How a job uses Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaPlan {
+    /// How to reach the cluster.
+    pub settings: Settings,
+    /// A transaction that stays open longer is aborted by the broker.
+    pub transaction_timeout: Duration,
 }
 
 /// A job, decided: everything a run needs beside its dataflows.
@@ -84,8 +164,14 @@ pub struct Plan {
     pub inputs: Vec<InputPlan>,
     /// Outputs, by index.
     pub outputs: Vec<OutputPlan>,
-    /// Output shards.
+    /// Output shards of each kind: so many in files, and so many in Kafka, where there are outputs of the kind.
     pub shards: u32,
+    /// Where an input or an output is a topic.
+    pub kafka: Option<KafkaPlan>,
+    /// Another instance that is alive is fenced, rather than left alone. For Kafka.
+    pub take_over: bool,
+    /// Messages that retention has removed before they were read are passed over, rather than refused.
+    pub accept_gap: bool,
     /// Worker threads.
     pub workers: usize,
     /// Finite or live.
@@ -103,8 +189,52 @@ impl Plan {
     /// Messages an epoch takes of one partition at most: a share of [`limits::EPOCH_RECORDS`] that depends on
     /// nothing but the number of partitions, so that epochs are the same for any number of workers.
     pub fn partition_cap(&self) -> usize {
-        let partitions = self.inputs.iter().map(|input| input.files.len()).sum::<usize>();
+        let partitions = self
+            .inputs
+            .iter()
+            .map(|input| input.place.partitions())
+            .sum::<usize>();
         (limits::EPOCH_RECORDS / partitions.max(1)).max(1)
+    }
+
+    /// How many shards write files. They come before those that write topics.
+    pub fn file_shards(&self) -> u32 {
+        let is_file = |output: &OutputPlan| matches!(output.place, OutputPlace::Files(_));
+        if self.outputs.iter().any(is_file) {
+            self.shards
+        } else {
+            0
+        }
+    }
+
+    /// How many shards write topics.
+    pub fn topic_shards(&self) -> u32 {
+        let is_topic = |output: &OutputPlan| matches!(output.place, OutputPlace::Topic { .. });
+        if self.outputs.iter().any(is_topic) {
+            self.shards
+        } else {
+            0
+        }
+    }
+
+    /// How the messages of an output are encoded, and to which shards they go.
+    pub fn route(&self, output: u16) -> Route {
+        let (first_shard, encoding) = match &self.outputs[usize::from(output)].place {
+            OutputPlace::Files(_) => (0, Encoding::Line),
+            OutputPlace::Topic {
+                partitions, format, ..
+            } => {
+                // Not known before the start has asked: then nothing is encoded either.
+                let (partitions, format) = ((*partitions).max(1), format.clone());
+                (self.file_shards(), Encoding::Message { partitions, format })
+            }
+        };
+        Route {
+            output,
+            first_shard,
+            shards: self.shards,
+            encoding,
+        }
     }
 }
 

@@ -95,12 +95,8 @@ impl<'s> Wiring<'s> {
         let index = self.plan.outputs.iter().position(|output| output.name == name);
         let index = index.unwrap_or_else(|| panic!("the plan has no output `{name}`"));
         let output = u16::try_from(index).expect("fewer than 65 536 outputs");
-        self.rows.push(encode(
-            messages,
-            output,
-            self.plan.shards,
-            &format!("encode {name}"),
-        ));
+        let route = self.plan.route(output);
+        self.rows.push(encode(messages, route, &format!("encode {name}")));
     }
 
     /// Sends dead letters to the job's output for them, and counts them.

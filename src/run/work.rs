@@ -10,14 +10,13 @@
 use super::recover::declaration;
 use super::wiring::Entrances;
 use super::{Plan, Recovered, Shared, now};
-use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
+use crate::checkpoint::binding::{Binding, Kept, PartitionBinding, Share};
 use crate::crash;
 use crate::error::Result;
 use crate::limits;
 use crate::pace::Cutting;
-use crate::source::files::{Answer, Request};
 use crate::source::partition::Start;
-use crate::source::{Feed, Filling, Held, Take, owner};
+use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +25,30 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 use timely::worker::Worker;
+
+/// The ways to a worker's readers; a reader ends when its way is dropped.
+#[derive(Default)]
+pub struct Requests {
+    /// To the reader of files.
+    pub files: Option<Sender<Request>>,
+    /// To the reader of topics.
+    pub topics: Option<Sender<Request>>,
+    /// By index: inputs that are topics.
+    pub is_topic: Vec<bool>,
+}
+
+impl Requests {
+    fn send(&self, request: Request) {
+        let reader = match self.is_topic[usize::from(request.input)] {
+            true => &self.topics,
+            false => &self.files,
+        };
+        if let Some(reader) = reader {
+            // A reader ends only when this sender does, or after it has said why.
+            let _ = reader.send(request);
+        }
+    }
+}
 
 /// What one worker's loop needs.
 pub struct Station<'a> {
@@ -37,9 +60,9 @@ pub struct Station<'a> {
     pub shared: &'a Shared,
     /// The ways into the dataflow.
     pub entrances: Entrances,
-    /// To the worker's reader.
-    pub requests: Sender<Request>,
-    /// From the worker's reader.
+    /// To the worker's readers.
+    pub requests: Requests,
+    /// From the worker's readers.
     pub answers: Receiver<Answer>,
     /// The open epoch's share of the binding.
     share: Vec<PartitionBinding>,
@@ -60,7 +83,7 @@ impl<'a> Station<'a> {
         plan: &'a Plan,
         shared: &'a Shared,
         entrances: Entrances,
-        requests: Sender<Request>,
+        requests: Requests,
         answers: Receiver<Answer>,
     ) -> Self {
         let (share, closed, in_flight) = (Vec::new(), None, VecDeque::new());
@@ -131,7 +154,7 @@ impl<'a> Station<'a> {
             let has = self
                 .entrances
                 .feeds
-                .iter()
+                .iter_mut()
                 .map(|feed| feed.has(&binding.partitions));
             match has.collect::<Result<Vec<_>>>() {
                 Ok(has) if has.iter().all(|has| *has) => break,
@@ -279,7 +302,7 @@ impl<'a> Station<'a> {
             let input = &self.plan.inputs[usize::from(partition.input)];
             if index == 0 {
                 self.share
-                    .push(declaration(input, partition.partition, &partition.name, true));
+                    .push(declaration(input, partition.partition, &partition.name, 0, true));
                 partition.declared = Some(epoch);
             }
             if partition.declared.is_none() {
@@ -291,7 +314,7 @@ impl<'a> Station<'a> {
                     idle: true,
                     ..PartitionClock::default()
                 };
-                let (path, declared) = (input.root.join(&partition.name), partition.declared);
+                let (path, declared) = (input.place.path(&partition.name), partition.declared);
                 let start = Start {
                     path,
                     clock,
@@ -329,8 +352,7 @@ impl<'a> Station<'a> {
             .iter_mut()
             .for_each(|feed| feed.request(&mut requests));
         for request in requests {
-            // The reader ends only when this sender does.
-            let _ = self.requests.send(request);
+            self.requests.send(request);
         }
         if self.shared.has_failed() {
             return Err(Stopped);
@@ -458,6 +480,10 @@ fn joined(shares: Vec<PartitionBinding>) -> Vec<PartitionBinding> {
                 so_far.floor = so_far.floor.max(share.floor);
                 so_far.idle = share.idle;
                 so_far.ended |= share.ended;
+                match (&mut so_far.kept, share.kept) {
+                    (Some(Kept::Inline(texts)), Some(Kept::Inline(more))) => texts.extend(more),
+                    (so_far, more) => *so_far = so_far.take().or(more),
+                }
             }
         }
     }

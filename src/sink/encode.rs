@@ -1,8 +1,9 @@
 //! From typed messages to encoded rows, on the worker that made them.
 
-use super::{Row, Rows};
+use super::{Row, Rows, message};
 use crate::format::json;
 use crate::record::{Messages, Output};
+use compact_str::{CompactString, format_compact};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -10,16 +11,80 @@ use timely::dataflow::operators::generic::Operator;
 /// Rows on their way to an output shard.
 pub type Sharded = (u32, Rows);
 
-/// The shard of a message: murmur2 of its key, as Kafka clients partition; without a key, of its origin.
-pub fn shard_of<O: Output>(message: &O, shards: u32) -> u32 {
-    if shards == 1 {
-        return 0;
+/// How the messages of an output become bytes, and which shards they are spread over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Index of the output in the plan.
+    pub output: u16,
+    /// The first of its shards ...
+    pub first_shard: u32,
+    /// ... and their number, > 0.
+    pub shards: u32,
+    /// What the bytes are.
+    pub encoding: Encoding,
+}
+
+/// What the bytes of a message are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// A JSON line of a file: key and value.
+    Line,
+    /// A message of a topic with so many partitions, > 0: see [`message`].
+    Message {
+        /// Of the topic.
+        partitions: u32,
+        /// Its value.
+        format: Format,
+    },
+}
+
+/// The format of a topic's values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    Json,
+}
+
+impl Route {
+    /// Encodes a message; gives its shard.
+    fn encode<O: Output>(&self, message: &O, bytes: &mut Vec<u8>) -> u32 {
+        match &self.encoding {
+            Encoding::Line => {
+                json::write_line(message, bytes);
+                match self.shards {
+                    1 => self.first_shard,
+                    shards => self.first_shard + place_of(message) % shards,
+                }
+            }
+            Encoding::Message { partitions, format } => {
+                let partition = place_of(message) % partitions;
+                let origin = origin_of(message);
+                let key = message.key().map(str::as_bytes);
+                message::write_head(partition, key, origin.as_bytes(), bytes);
+                match format {
+                    Format::Json => json::write_value(message, bytes),
+                }
+                // One owner for each partition: two producers would hold back each other's readers.
+                self.first_shard + partition % self.shards
+            }
+        }
     }
+}
+
+/// Where a message belongs: murmur2 of its key, as Kafka clients partition; without a key, of its origin.
+fn place_of<O: Output>(message: &O) -> u32 {
     let hash = match message.key() {
         Some(key) => murmur2(key.as_bytes()),
-        None => murmur2(message.origin().as_bytes()),
+        None => murmur2(origin_of(message).as_bytes()),
     };
-    (hash & 0x7fff_ffff) % shards
+    hash & 0x7fff_ffff
+}
+
+fn origin_of<O: Output>(message: &O) -> CompactString {
+    match message.origin() {
+        Some((input, origin)) => format_compact!("{input}/{origin}"),
+        None => CompactString::default(),
+    }
 }
 
 /// The 32-bit murmur2 of Kafka's default partitioner (seed 0x9747b28c).
@@ -44,41 +109,30 @@ pub fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// Encodes the messages of one output as JSON lines, split by shard. Rows of one container travel in one arena.
-pub fn encode<'s, O: Output>(
-    messages: Messages<'s, O>,
-    output: u16,
-    shards: u32,
-    name: &str,
-) -> Messages<'s, Sharded> {
+/// Encodes the messages of one output, split by shard. Rows of one container travel in one arena a shard.
+pub fn encode<'s, O: Output>(messages: Messages<'s, O>, route: Route, name: &str) -> Messages<'s, Sharded> {
     messages.unary::<CapacityContainerBuilder<Vec<Sharded>>, _, _, _>(
         Pipeline,
         name,
         move |_capability, _info| {
             move |input, out| {
                 input.for_each_time(|capability, containers| {
-                    let mut arenas = vec![
-                        Rows {
-                            output,
-                            ..Rows::default()
-                        };
-                        shards as usize
-                    ];
-                    let mut line = Vec::new();
+                    let mut arenas = vec![Rows::new(route.output); route.shards as usize];
+                    let mut bytes = Vec::new();
                     for message in containers.flat_map(|container| container.drain(..)) {
-                        line.clear();
-                        json::write_line(&message, &mut line);
-                        let shard = shard_of(&message, shards);
-                        let rows = &mut arenas[shard as usize];
+                        bytes.clear();
+                        let shard = route.encode(&message, &mut bytes);
+                        let rows = &mut arenas[(shard - route.first_shard) as usize];
                         let start = rows.bytes.len() as u32;
-                        rows.bytes.extend_from_slice(&line);
+                        rows.bytes.extend_from_slice(&bytes);
                         rows.index.push(Row {
                             rank: message.rank(),
                             start,
                             end: rows.bytes.len() as u32,
                         });
                     }
-                    let filled = (0..shards).zip(arenas).filter(|(_, rows)| !rows.index.is_empty());
+                    let numbered = (route.first_shard..).zip(arenas);
+                    let filled = numbered.filter(|(_, rows)| !rows.index.is_empty());
                     out.session(&capability).give_iterator(filled);
                 });
             }

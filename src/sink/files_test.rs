@@ -61,8 +61,9 @@ fn started(directory: &Path, append: bool) -> Result<(Start, Vec<Binding>, Files
         plan_hash: PLAN,
         shards: vec![vec!["email.jsonl".into()]],
         append,
+        ..Plan::default()
     };
-    let start = start::start(store.as_ref(), &plan, vec![found.facts()])?;
+    let start = start::start(store.as_ref(), &plan, vec![found.facts()], None)?;
     let replay = start::replayed(&start.resume, found.bindings());
     start::claim(store.as_ref(), &start.claim)?;
     let files = found.open(&start.claim, start.fresh)?;

@@ -104,8 +104,9 @@ fn run(directory: &Path) -> Result<()> {
         plan_hash: 1,
         shards: vec![vec!["even.jsonl".into(), "odd.jsonl".into()]],
         append: false,
+        ..Plan::default()
     };
-    let start = start::start(store.as_ref(), &plan, vec![found.facts()])?;
+    let start = start::start(store.as_ref(), &plan, vec![found.facts()], None)?;
     let replay = start::replayed(&start.resume, found.bindings());
     start::claim(store.as_ref(), &start.claim)?;
     let files = found.open(&start.claim, start.fresh)?;

@@ -20,8 +20,11 @@ pub mod files;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod kill_test;
+pub mod message;
 pub mod progress_log;
+pub mod progress_topic;
 pub mod seal;
+pub mod topics;
 pub mod unreliable;
 
 use crate::checkpoint::binding::Binding;

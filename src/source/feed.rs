@@ -1,8 +1,7 @@
 //! One worker's partitions of one input, and the timely input they fill.
 
-use super::files::{Arrival, Request};
 use super::partition::{PartitionFeed, Start, Taken};
-use super::{Feed, Filling, Held, InputSettings, Place, Take, UpdateHandle};
+use super::{Arrival, Feed, Filling, Held, InputSettings, Place, Request, Take, UpdateHandle};
 use crate::checkpoint::binding::PartitionBinding;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -76,7 +75,9 @@ impl<R: Record> Feed for InputFeed<R> {
     fn request(&mut self, requests: &mut Vec<Request>) {
         let bytes = (limits::READ_AHEAD_BYTES / self.partitions.len().max(1))
             .clamp(limits::BLOCK_BYTES_MIN, limits::BLOCK_BYTES);
-        for partition in self.partitions.values_mut() {
+        // What bindings keep is not asked for while they are replayed.
+        let waits = self.replaying && self.settings.keeps_messages();
+        for partition in self.partitions.values_mut().filter(|_| !waits) {
             if partition.asked || partition.queued() > self.ahead || partition.has_ended() {
                 continue;
             }
@@ -100,18 +101,26 @@ impl<R: Record> Feed for InputFeed<R> {
         each.fold(Held::NOTHING, Held::join)
     }
 
-    fn has(&self, recorded: &[PartitionBinding]) -> Result<bool> {
+    fn has(&mut self, recorded: &[PartitionBinding]) -> Result<bool> {
         for share in recorded.iter().filter(|share| share.input == self.settings.index) {
-            let Some(partition) = self.partitions.get(&share.partition) else {
+            let Some(partition) = self.partitions.get_mut(&share.partition) else {
                 continue;
             };
+            if self.settings.keeps_messages() {
+                partition.replay_kept(share, &self.settings)?;
+                continue;
+            }
             if partition.has(share.end) {
                 continue;
             }
             if partition.at_end.is_some() {
-                let (path, end, read) = (partition.path.display(), share.end, partition.read_to);
+                let (end, read) = (share.end, partition.read_to);
+                let what = match partition.path.as_os_str().is_empty() {
+                    true => format!("{}/{}", self.settings.name, share.partition),
+                    false => partition.path.display().to_string(),
+                };
                 let message = format!(
-                    "{path}: ends at byte {read}, but byte {end} of it was committed: truncated or replaced; restore it"
+                    "{what}: ends at {read}, but {end} of it was committed: truncated or replaced; restore it"
                 );
                 return Err(Error::new(Kind::InputGone, message));
             }

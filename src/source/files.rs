@@ -6,50 +6,15 @@
 //! than what was read of it, was replaced by another one of its name, or cannot be read stops the job with
 //! its path and offset: nothing is skipped.
 
+use super::{Answer, Arrival, Bytes, Request};
 use crate::error::{Error, Kind};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Instant;
-
-/// Asks for the next bytes of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// Index of the input.
-    pub input: u16,
-    /// The partition.
-    pub partition: u32,
-    /// The file.
-    pub path: PathBuf,
-    /// First byte wanted.
-    pub offset: u64,
-    /// At most so many.
-    pub bytes: usize,
-    /// Stands at the end and has said so: answer only when there is more.
-    pub at_end: bool,
-}
-
-/// The answer: bytes from `offset` on, or the news that the file ends there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Index of the input.
-    pub input: u16,
-    /// The partition.
-    pub partition: u32,
-    /// Offset of the first byte.
-    pub offset: u64,
-    /// The bytes; empty at the end.
-    pub bytes: Vec<u8>,
-    /// The file ended right behind these bytes when they were read.
-    pub at_end: bool,
-}
-
-/// What a reader thread answers with.
-pub type Answer = Result<Arrival, Error>;
 
 /// Serves requests until their sender is gone. `wake` is called after every answer.
 #[expect(
@@ -146,7 +111,7 @@ fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answ
         input,
         partition,
         offset,
-        bytes,
+        bytes: Bytes::Lines(bytes),
         at_end,
     })
 }

@@ -9,6 +9,9 @@
 //!                                     └──────────────────────────────┘  of the binding
 //! ```
 //!
+//! Topics have a reader of their own ([`topics`]), with the same requests and arrivals; only what arrives
+//! differs: messages instead of bytes.
+//!
 //! A feed decodes ahead, by a bounded amount: it asks for the next block of a partition only while its queue
 //! is short, so the memory in flight is that of its own requests. What an epoch takes from the queue is
 //! decided elsewhere, in one of three ways ([`Take`]): the recorded binding says so (replay), the announced
@@ -19,14 +22,20 @@
 //! belongs to one worker ([`owner`]). Positions move only by what was taken. A bad record is an item like any
 //! other: a dead letter.
 
+pub mod batch;
 pub mod feed;
 pub mod files;
+mod item;
 pub mod partition;
+pub mod topics;
 pub mod unreliable;
 
 use crate::checkpoint::binding::PartitionBinding;
+use crate::error::Error;
 use crate::record::{DeadLetter, Messages};
 use crate::time::{Diff, Epoch, Millis};
+use batch::Batch;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
@@ -37,6 +46,69 @@ pub type UpdateHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<(D, Epoch,
 /// A timely input of messages.
 pub type MessageHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
+/// What an input is made of, and in which format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// JSON lines in files: key, value and time in one.
+    Lines,
+    /// Messages of a topic, values in JSON.
+    Json,
+}
+
+/// Asks for what comes next of a partition. One request a partition is under way at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Index of the input.
+    pub input: u16,
+    /// The partition.
+    pub partition: u32,
+    /// The file; empty for a topic.
+    pub path: PathBuf,
+    /// First byte, or offset, wanted.
+    pub offset: u64,
+    /// At most so many bytes, or the first message if it is longer.
+    pub bytes: usize,
+    /// Stands at the end and has said so: answer only when there is news.
+    pub at_end: bool,
+}
+
+/// What was read of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// Of a file: lines, cut anywhere.
+    Lines(Vec<u8>),
+    /// Of a topic.
+    Messages(Batch),
+}
+
+impl Bytes {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Bytes::Lines(bytes) => bytes.is_empty(),
+            Bytes::Messages(batch) => batch.is_empty(),
+        }
+    }
+}
+
+/// The answer to a request: what follows from `offset` on, or the news that the partition ends there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Index of the input.
+    pub input: u16,
+    /// The partition.
+    pub partition: u32,
+    /// The offset that was asked for.
+    pub offset: u64,
+    /// What was read; empty at the end.
+    pub bytes: Bytes,
+    /// The partition ended right behind it when it was read.
+    pub at_end: bool,
+}
+
+/// What a reader thread answers with.
+pub type Answer = Result<Arrival, Error>;
+
 /// How an input is read and judged.
 #[derive(Clone, Debug)]
 pub struct InputSettings {
@@ -44,6 +116,8 @@ pub struct InputSettings {
     pub name: String,
     /// Index of the input in the plan.
     pub index: u16,
+    /// What it is made of.
+    pub medium: Medium,
     /// Rows of a table, rather than records with event time.
     pub is_table: bool,
     /// How far behind the greatest event time a record may be without being late.
@@ -66,6 +140,13 @@ pub fn owner(input: u16, partition: u32, peers: usize) -> usize {
 /// The place of a message in a finite run: tick by tick, a tick's table messages before its other messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(i64);
+
+impl InputSettings {
+    /// Whether bindings keep the messages themselves: of tables on topics, which are compacted.
+    pub fn keeps_messages(&self) -> bool {
+        self.is_table && self.medium != Medium::Lines
+    }
+}
 
 impl Place {
     /// After every message.
@@ -160,14 +241,14 @@ pub trait Feed {
     /// ends, and everything keeps its bytes.
     fn begin(&mut self, declared: &[PartitionBinding]);
     /// Takes in what has arrived for a partition.
-    fn arrived(&mut self, arrival: files::Arrival, now: Instant);
+    fn arrived(&mut self, arrival: Arrival, now: Instant);
     /// Asks for more where the queue is short.
-    fn request(&mut self, requests: &mut Vec<files::Request>);
+    fn request(&mut self, requests: &mut Vec<Request>);
     /// Finite runs: what is held.
     fn held(&self, cap: usize, most: usize) -> Held;
-    /// Whether everything a recorded binding asks for is here. The error names a partition that ends before
-    /// it.
-    fn has(&self, recorded: &[PartitionBinding]) -> crate::error::Result<bool>;
+    /// Whether everything a recorded binding asks for is here; what it keeps itself is taken from it. The error
+    /// names a partition that ends before it.
+    fn has(&mut self, recorded: &[PartitionBinding]) -> crate::error::Result<bool>;
     /// Whether a partition wants to wake: then [`Filling::watermark_before`] is wanted for the epoch.
     fn wakes(&self, take: Take<'_>) -> bool;
     /// Live: whether an epoch would hold anything, idle decisions included.

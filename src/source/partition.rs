@@ -5,11 +5,13 @@
 //! is what bindings record, and its floor is part of the watermark that records carry). Both are pure
 //! functions of the log and of recorded wake-ups.
 
-use super::{Filling, InputSettings, Place};
-use crate::checkpoint::binding::PartitionBinding;
-use crate::format::json::{self, Rejected};
+use super::batch::{Batch, Message};
+use super::item::{Content, Front, Item, Raw, decode};
+use super::{Bytes, Filling, InputSettings, Place};
+use crate::checkpoint::binding::{Kept, PartitionBinding};
+use crate::error::{Error, Kind, Result};
 use crate::format::lines::{Line, Lines};
-use crate::record::{DeadLetter, DeadLetterReason, Origin, Record, Stamped, Text, Write, key_hash};
+use crate::record::{DeadLetter, Origin, Record, Stamped, Write, key_hash};
 use crate::time::{Millis, PartitionClock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,9 +20,9 @@ use std::time::Instant;
 /// Where a partition is read on.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
-    /// The file.
+    /// The file; empty for a topic.
     pub path: PathBuf,
-    /// Next byte.
+    /// Next byte, or offset.
     pub offset: u64,
     /// Greatest as-of time before it.
     pub as_of: Option<Millis>,
@@ -34,28 +36,6 @@ pub struct Start {
     pub mid_line: bool,
 }
 
-/// A decoded message and what the log says up to it.
-struct Item<R> {
-    content: Content<R>,
-    /// Position after the message.
-    end: u64,
-    place: Place,
-    greatest_before: Option<Millis>,
-    greatest: Option<Millis>,
-    as_of: Option<Millis>,
-}
-
-enum Content<R> {
-    Record {
-        key: Text,
-        offset: u64,
-        raw: Option<Box<[u8]>>,
-        value: R,
-    },
-    Write(Write<R>),
-    Dead(DeadLetter),
-}
-
 /// What an item becomes when an epoch takes it.
 pub(super) enum Taken<R> {
     /// A record of an event input.
@@ -64,13 +44,6 @@ pub(super) enum Taken<R> {
     Write(Write<R>),
     /// A dead letter.
     Dead(DeadLetter),
-}
-
-/// What was decoded so far.
-#[derive(Clone, Copy, Debug)]
-struct Front {
-    greatest: Option<Millis>,
-    as_of: Option<Millis>,
 }
 
 /// See the [module](self).
@@ -160,9 +133,52 @@ impl<R: Record> PartitionFeed<R> {
         self.declared.is_some_and(|declared| epoch <= declared)
     }
 
-    /// Decodes what has arrived; at the end of a finite partition the last line counts without its LF.
-    pub(super) fn arrived(&mut self, bytes: &[u8], at_end: bool, now: Instant, settings: &InputSettings) {
+    /// Decodes what has arrived.
+    pub(super) fn arrived(&mut self, bytes: &Bytes, at_end: bool, now: Instant, settings: &InputSettings) {
         self.asked = false;
+        match bytes {
+            Bytes::Lines(bytes) => self.decode_lines(bytes, at_end, settings),
+            Bytes::Messages(batch) => self.decode_batch(batch, settings),
+        }
+        if bytes.is_empty() || !at_end {
+            self.at_end = at_end.then_some(self.at_end.unwrap_or(now));
+        } else {
+            self.at_end = Some(now);
+        }
+    }
+
+    /// Of a table's topic: an epoch's messages as its binding has kept them, for the topic may have lost them.
+    pub(super) fn replay_kept(
+        &mut self,
+        recorded: &PartitionBinding,
+        settings: &InputSettings,
+    ) -> Result<()> {
+        let (input, number) = (&settings.name, self.number);
+        let damaged = || {
+            let message = format!(
+                "the messages kept of {input}/{number} up to {} are damaged",
+                recorded.end
+            );
+            Error::new(Kind::StateDamaged, message)
+        };
+        if recorded.end <= self.read_to {
+            return Ok(());
+        }
+        match &recorded.kept {
+            Some(Kept::Inline(texts)) => {
+                for text in texts {
+                    self.decode_batch(&Batch::from_text(text).ok_or_else(damaged)?, settings);
+                }
+            }
+            Some(Kept::Object(_)) => return Err(damaged()),
+            None => {}
+        }
+        self.read_to = recorded.end;
+        Ok(())
+    }
+
+    /// At the end of a finite partition the last line counts without its LF.
+    fn decode_lines(&mut self, bytes: &[u8], at_end: bool, settings: &InputSettings) {
         let mut rest = bytes;
         // Positions that a run before has cut are cut again, wherever the file has grown since.
         while let Some(&cut) = self.recorded.front() {
@@ -177,33 +193,44 @@ impl<R: Record> PartitionFeed<R> {
         }
         let is_last = at_end && self.finite && self.recorded.is_empty();
         self.decode(rest, is_last, settings);
-        if bytes.is_empty() || !at_end {
-            self.at_end = at_end.then_some(self.at_end.unwrap_or(now));
-        } else {
-            self.at_end = Some(now);
+    }
+
+    fn decode_batch(&mut self, batch: &Batch, settings: &InputSettings) {
+        let watermark = self.least_watermark(settings);
+        for message in batch.messages() {
+            self.enqueue(Raw::Message(message), watermark, settings);
         }
+        self.read_to = self.read_to.max(batch.end);
+    }
+
+    /// Whoever may turn out late keeps its bytes: a floor that is not known yet may make anyone late.
+    fn least_watermark(&self, settings: &InputSettings) -> Millis {
+        match self.replaying || self.clock.idle {
+            true => crate::time::AFTER_ALL,
+            false => self.clock.watermark(settings.max_out_of_orderness_ms),
+        }
+    }
+
+    fn enqueue(&mut self, raw: Raw<'_>, watermark: Millis, settings: &InputSettings) {
+        let item = decode::<R>(raw, self.number, &mut self.front, watermark, settings);
+        self.decoded_to = item.end;
+        match self.places.back_mut() {
+            Some((place, count)) if *place == item.place => *count += 1,
+            _ => self.places.push_back((item.place, 1)),
+        }
+        self.queue.push_back(item);
     }
 
     fn decode(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
         self.read_to += bytes.len() as u64;
-        let (mut lines, number) = (std::mem::replace(&mut self.lines, Lines::new(0, 0)), self.number);
-        // Whoever may turn out late keeps its bytes: a floor that is not known yet may make anyone late.
-        let watermark = match self.replaying || self.clock.idle {
-            true => crate::time::AFTER_ALL,
-            false => self.clock.watermark(settings.max_out_of_orderness_ms),
-        };
+        let mut lines = std::mem::replace(&mut self.lines, Lines::new(0, 0));
+        let watermark = self.least_watermark(settings);
         let mut each = |line: Line<'_>| {
             if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
                 self.decoded_to = line.end;
                 return;
             }
-            let item = decode_item::<R>(&line, number, &mut self.front, watermark, settings);
-            self.decoded_to = line.end;
-            match self.places.back_mut() {
-                Some((place, count)) if *place == item.place => *count += 1,
-                _ => self.places.push_back((item.place, 1)),
-            }
-            self.queue.push_back(item);
+            self.enqueue(Raw::Line(line), watermark, settings);
         };
         lines.feed(bytes, &mut each);
         if is_last {
@@ -290,6 +317,7 @@ impl<R: Record> PartitionFeed<R> {
     ) -> (Option<PartitionBinding>, usize) {
         let start = self.taken_to;
         let mut floor = None;
+        let mut kept = Batch::default();
         let mut count = 0;
         while count < cap {
             if !self
@@ -315,6 +343,14 @@ impl<R: Record> PartitionFeed<R> {
             self.clock.greatest = item.greatest_before;
             let watermark = self.clock.watermark(settings.max_out_of_orderness_ms);
             (self.clock.greatest, self.as_of, self.taken_to) = (item.greatest, item.as_of, item.end);
+            if let Some(parts) = item.kept.filter(|_| !self.replaying) {
+                kept.push(Message {
+                    offset: parts.offset,
+                    timestamp: item.timestamp,
+                    key: parts.key.as_deref(),
+                    value: parts.value.as_deref(),
+                });
+            }
             each(match item.content {
                 Content::Record {
                     key,
@@ -356,6 +392,7 @@ impl<R: Record> PartitionFeed<R> {
             idle: self.clock.idle,
             ended,
             path: None,
+            kept: (!kept.is_empty()).then(|| Kept::Inline(vec![kept.to_text()])),
         };
         (changed.then_some(binding), count)
     }
@@ -380,124 +417,4 @@ impl<R: Record> PartitionFeed<R> {
         self.clock.floor = self.clock.floor.max(recorded.floor);
         self.clock.idle = false;
     }
-}
-
-/// Decodes and validates one line; the front moves on.
-fn decode_item<R: Record>(
-    line: &Line<'_>,
-    partition: u32,
-    front: &mut Front,
-    watermark: Millis,
-    settings: &InputSettings,
-) -> Item<R> {
-    let dead = |reason, key, value, error| {
-        Content::Dead(DeadLetter {
-            input: settings.name.as_str().into(),
-            partition,
-            offset: line.offset,
-            key,
-            value,
-            reason,
-            error,
-            dataflow: None,
-            event_time: None,
-            watermark: None,
-        })
-    };
-    let greatest_before = front.greatest;
-    let decoded = if line.too_long {
-        Err(Rejected::Undecodable {
-            error: format!("longer than {} bytes", settings.max_record_bytes),
-        })
-    } else {
-        json::decode_line::<R>(line.bytes, settings.is_table)
-    };
-    let content = match decoded {
-        Err(Rejected::Undecodable { error }) => dead(
-            DeadLetterReason::Undecodable,
-            None,
-            Some(crate::format::cut(line.bytes)),
-            error,
-        ),
-        Err(Rejected::Invalid { key, value, error }) => dead(
-            DeadLetterReason::Invalid,
-            key,
-            value.as_deref().map(crate::format::cut),
-            error,
-        ),
-        Ok(message) if settings.is_table => {
-            front.as_of = front.as_of.max(message.timestamp);
-            let (hash, origin) = (
-                key_hash(message.key.as_bytes()),
-                Origin {
-                    partition,
-                    offset: line.offset,
-                },
-            );
-            Content::Write(Write {
-                key: message.key,
-                hash,
-                origin,
-                value: message.value,
-            })
-        }
-        Ok(json::Message {
-            key,
-            value: Some(value),
-            ..
-        }) => match jumps(&value, front.greatest, settings) {
-            Some(error) => {
-                let raw = json::raw_value(line.bytes).map(crate::format::cut);
-                dead(DeadLetterReason::Invalid, Some(key.as_bytes().into()), raw, error)
-            }
-            None => {
-                let time = value.event_time();
-                // Its bytes are wanted only if it turns out late.
-                let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
-                let may_be_late = time <= own.max(Some(watermark));
-                let raw = may_be_late
-                    .then(|| json::raw_value(line.bytes).map(Box::from))
-                    .flatten();
-                front.greatest = front.greatest.max(time);
-                front.as_of = front.as_of.max(time);
-                Content::Record {
-                    key,
-                    offset: line.offset,
-                    raw,
-                    value,
-                }
-            }
-        },
-        // The decoder refuses tombstones outside tables.
-        Ok(json::Message { key, value: None, .. }) => {
-            let error = format!("{}: a tombstone outside a table", R::NAME);
-            dead(
-                DeadLetterReason::Invalid,
-                Some(key.as_bytes().into()),
-                Some(Box::from(*b"null")),
-                error,
-            )
-        }
-    };
-    let place = Place::new(front.as_of, settings.replay_tick_ms, settings.is_table);
-    Item {
-        content,
-        end: line.end,
-        place,
-        greatest_before,
-        greatest: front.greatest,
-        as_of: front.as_of,
-    }
-}
-
-/// An event time further ahead of the greatest before it than `max_jump_ms`.
-fn jumps<R: Record>(value: &R, greatest: Option<Millis>, settings: &InputSettings) -> Option<String> {
-    let (time, greatest, limit) = (value.event_time()?, greatest?, settings.max_jump_ms?);
-    let jump = time.saturating_sub(greatest);
-    (jump > limit).then(|| {
-        format!(
-            "{}: event time {jump} ms ahead of the one before; max_jump_ms is {limit}",
-            R::NAME
-        )
-    })
 }

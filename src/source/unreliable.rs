@@ -11,7 +11,7 @@
 //!
 //! Assumes what every answer promises: bytes from the offset that was asked for. Never invents or skips one.
 
-use super::files::Answer;
+use super::{Answer, Bytes};
 use crate::checkpoint::unreliable::Random;
 use crate::error::{Error, Kind};
 
@@ -40,9 +40,12 @@ impl Unreliable {
             return Err(Error::new(Kind::InputGone, message));
         }
         // An empty answer means the end; a cut one is never empty.
-        if arrival.bytes.len() > 1 && self.random.below(100) < self.cut_percent {
-            let length = 1 + self.random.below(arrival.bytes.len() as u64 - 1) as usize;
-            arrival.bytes.truncate(length);
+        if let Bytes::Lines(bytes) = &mut arrival.bytes
+            && bytes.len() > 1
+            && self.random.below(100) < self.cut_percent
+        {
+            let length = 1 + self.random.below(bytes.len() as u64 - 1) as usize;
+            bytes.truncate(length);
             arrival.at_end = false;
         }
         Ok(arrival)

@@ -1,8 +1,8 @@
 //! However reads are cut and wherever they fail, the same records come, once, with the same watermarks.
 
-use super::super::files::{self, Request};
 use super::super::partition::{PartitionFeed, Start, Taken};
 use super::super::{Filling, InputSettings, MessageHandle};
+use super::super::{Medium, Request, files};
 use super::*;
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::record::Record;
@@ -35,6 +35,7 @@ fn settings() -> InputSettings {
     InputSettings {
         name: "ticks".to_owned(),
         index: 0,
+        medium: Medium::Lines,
         is_table: false,
         max_out_of_orderness_ms: 5,
         idle_timeout: None,

@@ -267,16 +267,6 @@ fn a_file_has_one_use() {
 #[test]
 fn what_this_version_does_not_have_is_said_to_be_so() {
     refused(
-        "[epoch]",
-        "[kafka]\nbrokers = \"b\"\n[epoch]",
-        &["29: kafka: Kafka is not in this version: use `file`"],
-    );
-    refused(
-        "file = \"data/orders.jsonl\"",
-        "kafka = \"orders-input\"",
-        &["10: inputs.orders.kafka: Kafka is not in this version: use `file`"],
-    );
-    refused(
         "file = \"out/counts.jsonl\"\nformat = \"json\"",
         "file = \"out/counts.jsonl\"\nformat = \"avro\"",
         &["15: outputs.counts.format: `avro` is not in this version: use `json`"],

@@ -5,7 +5,7 @@
 //! be right about it.
 
 use super::table::{Located, Table, nearest, suggestion};
-use super::{Format, Input, Job, Output, State, files, has_devices};
+use super::{Format, From, Input, InputPlace, Job, Output, OutputPlace, State, files, has_devices, kafka};
 use std::path::{Path, PathBuf};
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
 use tidegate::time::{EVENT_TIMES, Millis};
@@ -29,7 +29,11 @@ const EPOCH_INTERVAL_MS_MAX: i64 = 60_000;
 /// A record has to fit into memory a few times.
 const RECORD_BYTES_MAX: i64 = 1 << 30;
 
-const NO_KAFKA: &str = "Kafka is not in this version: use `file`";
+/// Default of `idle_timeout_ms` of a topic; files have none.
+const KAFKA_IDLE_TIMEOUT_MS: u64 = 10_000;
+
+const NO_SECTION: &str = "missing: an input or output names a topic, and brokers are wanted for it";
+const NOT_BOTH: &str = "either `file` or `kafka`, not both";
 const NO_AVRO: &str = "`avro` is not in this version: use `json`";
 
 /// The whole job file.
@@ -40,11 +44,21 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     let state = state(&mut root, &directory);
     let append = root.boolean("append").unwrap_or(false);
     let shards = natural(&mut root, "shards", 1..=SHARDS_MAX).unwrap_or(1);
-    root.refuse("kafka", NO_KAFKA);
+    let section = root.table("kafka");
 
     let inputs = inputs(&mut root, &dataflows, &directory);
     let own = own_files(&file, &state);
     let outputs = outputs(&mut root, &dataflows, &inputs, &own, shards);
+
+    let named = |topic: Option<&str>| topic.is_some();
+    let uses_kafka =
+        inputs.iter().any(|input| named(input.topic())) || outputs.iter().any(|output| named(output.topic()));
+    if uses_kafka && section.is_none() {
+        root.add(root.at, "kafka", NO_SECTION);
+    }
+    let kafka = section
+        .map(|section| kafka::kafka(section, &name))
+        .filter(|_| uses_kafka);
 
     let (mut epoch_interval_ms, mut replay_tick_ms) = (EPOCH_INTERVAL_MS, REPLAY_TICK_MS);
     if let Some(mut epoch) = root.table("epoch") {
@@ -70,6 +84,7 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
         dataflows,
         settings,
         state,
+        kafka,
         append,
         shards,
         inputs,
@@ -199,26 +214,38 @@ fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], directory: &Path) -> Vec
 }
 
 fn input(mut section: Table<'_>, spec: InputSpec, directory: &Path) -> Input {
-    let (pattern, format) = file_and_format(&mut section);
-    let (pattern, found) = match pattern {
-        None => (String::new(), Vec::new()),
-        Some(pattern) => {
+    let (place, format) = place_and_format(&mut section);
+    let place = match place {
+        Place::Topic(name) => {
+            let from = kafka::from(&mut section);
+            InputPlace::Topic { name, from }
+        }
+        Place::File(pattern) => {
+            section.refuse("from", "only of a topic: files are read from their first byte");
             let found = files::matching(directory, &pattern.value).unwrap_or_else(|error| {
                 section.add(pattern.at, "file", error);
                 Vec::new()
             });
-            (pattern.value, found)
+            InputPlace::Files {
+                directory: directory.to_path_buf(),
+                pattern: pattern.value,
+                files: found,
+            }
         }
+        Place::None => InputPlace::Topic {
+            name: String::new(),
+            from: From::default(),
+        },
     };
+    let idle_timeout_ms = natural(&mut section, "idle_timeout_ms", 0..=LONGEST_MS);
+    let is_topic = matches!(place, InputPlace::Topic { .. });
     let bound = section.integer("max_out_of_orderness_ms", 0..=LONGEST_MS);
     let input = Input {
         spec,
-        directory: directory.to_path_buf(),
-        pattern,
-        files: found,
+        place,
         format,
         max_out_of_orderness_ms: bound.unwrap_or(spec.max_out_of_orderness_ms),
-        idle_timeout_ms: natural(&mut section, "idle_timeout_ms", 0..=LONGEST_MS),
+        idle_timeout_ms: idle_timeout_ms.or(is_topic.then_some(KAFKA_IDLE_TIMEOUT_MS)),
         max_jump_ms: section.integer("max_jump_ms", 0..=LONGEST_MS),
         max_record_bytes: natural(&mut section, "max_record_bytes", 1..=RECORD_BYTES_MAX)
             .unwrap_or(MAX_RECORD_BYTES),
@@ -227,14 +254,29 @@ fn input(mut section: Table<'_>, spec: InputSpec, directory: &Path) -> Input {
     input
 }
 
+/// Where a section says that its messages are.
+enum Place {
+    File(Located<String>),
+    Topic(String),
+    /// Missing or wrong, which is noted.
+    None,
+}
+
 /// What inputs and outputs have in common.
-fn file_and_format(section: &mut Table<'_>) -> (Option<Located<String>>, Format) {
-    let is_kafka = section.has("kafka");
-    section.refuse("kafka", NO_KAFKA);
-    let file = if is_kafka {
-        section.string("file")
-    } else {
-        section.required("file")
+fn place_and_format(section: &mut Table<'_>) -> (Place, Format) {
+    let place = match (section.has("file"), section.has("kafka")) {
+        (true, true) => {
+            section.refuse("kafka", NOT_BOTH);
+            section.string("file").map_or(Place::None, Place::File)
+        }
+        (false, true) => {
+            section.string("file");
+            kafka::topic(section).map_or(Place::None, |topic| Place::Topic(topic.value))
+        }
+        (true | false, false) => {
+            section.string("kafka");
+            section.required("file").map_or(Place::None, Place::File)
+        }
     };
     let formats = [("json", Some(Format::Json)), ("avro", None)];
     let at = section.place("format");
@@ -242,7 +284,7 @@ fn file_and_format(section: &mut Table<'_>) -> (Option<Located<String>>, Format)
     if format.is_none() {
         section.add(at, "format", NO_AVRO);
     }
-    (file, format.unwrap_or(Format::Json))
+    (place, format.unwrap_or(Format::Json))
 }
 
 fn outputs(
@@ -345,8 +387,27 @@ fn output(
     for later in ["redis", "postgres"] {
         section.refuse(later, "not in this version: use `file`");
     }
-    let (file, format) = file_and_format(&mut section);
-    let output = file.and_then(|Located { value: path, at }| {
+    let at = section.place("kafka");
+    let (place, format) = place_and_format(&mut section);
+    let Located { value: path, at } = match place {
+        Place::File(path) => path,
+        Place::Topic(name) => {
+            section.finish();
+            let place = OutputPlace::Topic(name);
+            let output = Output {
+                spec,
+                dataflow,
+                place,
+                format,
+            };
+            return Some((at, output));
+        }
+        Place::None => {
+            section.finish();
+            return None;
+        }
+    };
+    let decide = |section: &Table<'_>| {
         let files = shard_files(&own.directory.join(&path), shards);
         if files.is_empty() || path.ends_with('/') || files.iter().any(|file| file.is_dir()) {
             section.add(at, "file", format!("`{path}` is not a file"));
@@ -361,12 +422,12 @@ fn output(
             Output {
                 spec,
                 dataflow,
-                path,
-                files,
+                place: OutputPlace::Files { path, files },
                 format,
             },
         ))
-    });
+    };
+    let output = decide(&section);
     section.finish();
     output
 }
@@ -389,7 +450,7 @@ fn shard_files(path: &Path, shards: u32) -> Vec<PathBuf> {
     }
 }
 
-/// An output shares its file with no other output and no input, under whatever name, now or later.
+/// An output shares its file, or topic, with no other output and no input, under whatever name, now or later.
 fn refuse_shared_file(
     sections: &Table<'_>,
     at: usize,
@@ -397,36 +458,35 @@ fn refuse_shared_file(
     inputs: &[Input],
     outputs: &[(usize, Output)],
 ) {
-    let key = format!("{}.file", output.spec.name);
-    let own: Vec<PathBuf> = output.files.iter().map(|file| files::identity(file)).collect();
+    let (key, what) = match output.topic() {
+        Some(_) => (format!("{}.kafka", output.spec.name), "topic"),
+        None => (format!("{}.file", output.spec.name), "file"),
+    };
+    let own: Vec<PathBuf> = output.files().iter().map(|file| files::identity(file)).collect();
+    let is_own = |file: &Path| own.contains(&files::identity(file));
+    let location = output.location();
     for (_, other) in outputs {
-        if other
-            .files
-            .iter()
-            .any(|file| own.contains(&files::identity(file)))
-        {
-            sections.add(
-                at,
-                &key,
-                format!(
-                    "`{}` is also the file of `outputs.{}`",
-                    output.path, other.spec.name
-                ),
-            );
+        let same_topic = output.topic().is_some() && output.topic() == other.topic();
+        if same_topic || other.files().iter().any(|file| is_own(file)) {
+            let what = format!("`{location}` is also the {what} of `outputs.{}`", other.spec.name);
+            sections.add(at, &key, what);
         }
     }
     for input in inputs {
-        let read = input
-            .files
-            .iter()
-            .any(|file| own.contains(&files::identity(&file.path)));
-        let matched = |file: &PathBuf| files::would_match(&input.directory, &input.pattern, file);
-        if read || output.files.iter().any(matched) {
-            sections.add(
-                at,
-                &key,
-                format!("`{}` is read by `inputs.{}`", output.path, input.spec.name),
-            );
+        let is_read = match &input.place {
+            InputPlace::Topic { name, .. } => output.topic() == Some(name),
+            InputPlace::Files {
+                directory,
+                pattern,
+                files,
+            } => {
+                let matched = |file: &PathBuf| files::would_match(directory, pattern, file);
+                files.iter().any(|file| is_own(&file.path)) || output.files().iter().any(matched)
+            }
+        };
+        if is_read {
+            let what = format!("`{location}` is read by `inputs.{}`", input.spec.name);
+            sections.add(at, &key, what);
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Nothing here stops at the first error: a value that is missing or wrong is noted in [`Findings`] and read
 //! as absent, so that one run names everything that is wrong with a file. Every finding is one line,
 //! `file:line: key: what`, with a suggestion where a known word is near. `${NAME}` in a string takes an
-//! environment variable; it is not looked at again.
+//! environment variable, `${file:PATH}` the text of a file, relative to the job file; neither is looked at again.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -81,7 +81,23 @@ impl<'a> Findings<'a> {
         Table::new(self, String::new(), 0, root.into_inner())
     }
 
-    /// `${NAME}` in a string value. A variable that is not set is noted; the string is absent then.
+    /// The text of a file that holds a secret, without the line end behind it.
+    fn file_text(&self, at: usize, key: &str, path: &str) -> Option<String> {
+        let directory = std::path::Path::new(self.file)
+            .parent()
+            .unwrap_or(std::path::Path::new(""));
+        let path = directory.join(path);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Err(error) => {
+                self.add(at, key, format!("{}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    /// `${NAME}` and `${file:PATH}` in a string value. A variable that is not set and a file that cannot be read
+    /// are noted; the string is absent then.
     fn expand(&self, at: usize, key: &str, value: &str) -> Option<String> {
         let (mut expanded, mut rest, mut complete) = (String::new(), value, true);
         while let Some((before, after)) = rest.split_once("${") {
@@ -90,8 +106,13 @@ impl<'a> Findings<'a> {
                 self.add(at, key, "`${` without `}`");
                 return None;
             };
-            match (self.environment)(name) {
+            let found = match name.strip_prefix("file:") {
+                Some(path) => self.file_text(at, key, path),
+                None => (self.environment)(name),
+            };
+            match found {
                 Some(text) => expanded.push_str(&text),
+                None if name.starts_with("file:") => complete = false,
                 None => {
                     self.add(at, key, format!("the environment variable `{name}` is not set"));
                     complete = false;
@@ -279,6 +300,56 @@ impl<'a> Table<'a> {
             .unwrap_or_else(|| Table::new(self.findings, self.key(key), self.at, DeTable::new()))
     }
 
+    /// What nobody has asked for, as dotted names: `a.b` stands for a table within it too.
+    pub fn leaves(&self) -> Vec<(String, usize)> {
+        let mut leaves = Vec::new();
+        for (key, (at, value)) in &self.entries {
+            collect_leaves(key, *at, value.get_ref(), &mut leaves);
+        }
+        leaves
+    }
+
+    /// The value of a dotted name as text, with `${NAME}` replaced: a string, an integer, true or false.
+    pub fn leaf(&mut self, name: &str) -> Option<Located<String>> {
+        let (at, value) = self.find(name)?;
+        let text = match value {
+            DeValue::String(text) => return self.expanded(at, name, text),
+            DeValue::Integer(integer) => integer.as_str().to_owned(),
+            DeValue::Boolean(truth) => truth.to_string(),
+            other => {
+                self.wrong_type(at, name, "a string", other);
+                return None;
+            }
+        };
+        Some(Located { value: text, at })
+    }
+
+    /// Whether the value of a dotted name is one `${...}` and nothing else.
+    pub fn is_reference(&self, name: &str) -> bool {
+        let text = self.find(name).and_then(|(_, value)| value.as_str());
+        text.is_some_and(|text| text.starts_with("${") && text.find('}') == Some(text.len() - 1))
+    }
+
+    fn find(&self, name: &str) -> Option<(usize, &DeValue<'a>)> {
+        let (at, value) = self.entries.iter().find_map(|(key, (at, value))| {
+            let found = find_leaf(key, value.get_ref(), name)?;
+            Some((*at, found))
+        })?;
+        Some((at, value))
+    }
+
+    fn expanded(&self, at: usize, name: &str, text: &str) -> Option<Located<String>> {
+        self.findings
+            .expand(at, &self.key(name), text)
+            .map(|value| Located { value, at })
+    }
+
+    /// All that is left has been read by its dotted name.
+    pub fn finish_leaves(mut self) {
+        self.entries.clear();
+        self.finish();
+    }
+
     /// Refuses a key that is known but has no place here.
     pub fn refuse(&mut self, key: &'static str, why: &str) {
         if let Some((at, _)) = self.take(key) {
@@ -292,6 +363,28 @@ impl<'a> Table<'a> {
             self.add(*at, key, format!("unknown{}", suggestion(key, &self.known)));
         }
     }
+}
+
+fn collect_leaves(name: &str, at: usize, value: &DeValue<'_>, leaves: &mut Vec<(String, usize)>) {
+    match value {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                let name = format!("{name}.{}", key.get_ref());
+                collect_leaves(&name, key.span().start, value.get_ref(), leaves);
+            }
+        }
+        _ => leaves.push((name.to_owned(), at)),
+    }
+}
+
+fn find_leaf<'v, 'a>(name: &str, value: &'v DeValue<'a>, wanted: &str) -> Option<&'v DeValue<'a>> {
+    if let DeValue::Table(table) = value {
+        let rest = wanted.strip_prefix(name)?.strip_prefix('.')?;
+        return table
+            .iter()
+            .find_map(|(key, value)| find_leaf(key.get_ref(), value.get_ref(), rest));
+    }
+    (name == wanted).then_some(value)
 }
 
 fn parsed(integer: &DeInteger<'_>) -> Option<i64> {

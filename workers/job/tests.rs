@@ -78,8 +78,8 @@ fn a_job_has_every_default_and_the_order_of_the_catalogue() {
     );
     assert_eq!(job.state, State::Directory(inputs.0.join("state")));
     // The directory's own name has brackets; they are no pattern.
-    assert_eq!(job.inputs[0].files[0].name, "orders.jsonl");
-    assert_eq!(job.inputs[0].files[0].path, inputs.0.join("orders.jsonl"));
+    assert_eq!(job.inputs[0].files()[0].name, "orders.jsonl");
+    assert_eq!(job.inputs[0].files()[0].path, inputs.0.join("orders.jsonl"));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn outputs_of_several_shards_are_numbered_files() {
         .expect("a right job");
     let names = |output: usize| -> Vec<_> {
         let name = |file: &PathBuf| file.strip_prefix(&inputs.0).expect("below").display().to_string();
-        job.outputs[output].files.iter().map(name).collect()
+        job.outputs[output].files().iter().map(name).collect()
     };
     assert_eq!(names(0), ["out/aggregates-0.jsonl", "out/aggregates-1.jsonl"]);
     assert_eq!(names(2), ["out/dead-0", "out/dead-1"]);
@@ -103,8 +103,7 @@ fn new_files_of_a_followed_input_are_found() {
         .decide(&TEXT.replace("\"orders.jsonl", "\"orders*.jsonl"))
         .expect("a right job");
     std::fs::write(inputs.0.join("orders-2.jsonl"), "{}").expect("files can be written");
-    let names: Vec<_> = job.inputs[0]
-        .matching()
+    let names: Vec<_> = super::matching(job.directory(), job.inputs[0].location())
         .expect("still there")
         .into_iter()
         .map(|file| file.name)

@@ -1,0 +1,285 @@
+//! A consumer of assigned partitions that gives whole batches, and says where a partition ends.
+//!
+//! rdkafka's own `poll` gives one message a call, behind an `Arc`, and reports the end of a partition without
+//! its topic. So the batch call of the C library is used here, on its consumer queue; this is the one place
+//! for that, and every pointer lives only within [`Consumer::poll`].
+//!
+//! Offsets are given out as they are: a transaction's markers leave holes. What was aborted is not seen.
+
+#![expect(
+    unsafe_code,
+    reason = "the batch call of librdkafka has no safe wrapper in rdkafka 0.39"
+)]
+
+use super::{Settings, Trouble, not_made, one_line};
+use crate::error::{Error, Kind, Result};
+use crate::limits;
+use rdkafka::bindings as sys;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use std::ffi::CStr;
+use std::ptr::null_mut;
+use std::time::Duration;
+
+/// Messages that one call gives at most.
+const BATCH: usize = 1_024;
+
+/// Something read.
+pub enum Event<'a> {
+    /// A message.
+    Message {
+        /// Its topic.
+        topic: &'a str,
+        /// Its partition.
+        partition: u32,
+        /// Its offset.
+        offset: u64,
+        /// Message time, milliseconds since the Unix epoch; negative where there is none.
+        timestamp: i64,
+        /// Its key.
+        key: Option<&'a [u8]>,
+        /// Its value; none is a tombstone.
+        value: Option<&'a [u8]>,
+    },
+    /// The partition ends here, for a reader of what is committed.
+    End {
+        /// The topic.
+        topic: &'a str,
+        /// The partition.
+        partition: u32,
+    },
+    /// The partition cannot be read on.
+    Failed {
+        /// The topic; empty where the client as a whole is meant.
+        topic: &'a str,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: i64,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// Why a partition cannot be read on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The position is not there: retention removed it, or the topic was truncated.
+    OutOfRange,
+    /// Topic or partition is gone.
+    Gone,
+    /// We may not read it.
+    Denied,
+    /// Anything else; the client goes on trying.
+    Other(String),
+}
+
+/// See the [module](self).
+pub struct Consumer {
+    client: BaseConsumer<Trouble>,
+    queue: *mut sys::rd_kafka_queue_t,
+    trouble: Trouble,
+    batch: Vec<*mut sys::rd_kafka_message_t>,
+}
+
+// SAFETY: the queue is librdkafka's own and made for use from any thread; `Consumer` is used by one at a time.
+unsafe impl Send for Consumer {}
+
+impl Consumer {
+    /// A consumer without partitions.
+    pub fn new(settings: &Settings) -> Result<Consumer> {
+        let trouble = Trouble::default();
+        let mut config = settings.client();
+        let queued_kbytes = (limits::READ_AHEAD_BYTES >> 10).to_string();
+        let group = format!("tidegate-{}", settings.job);
+        let fixed = [
+            // needed for the consumer queue; never joined, for partitions are assigned by hand
+            ("group.id", group.as_str()),
+            // positions come from bindings only
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            // a position that is gone is an error, never a jump
+            ("auto.offset.reset", "error"),
+            // an aborted transaction must not become a result
+            ("isolation.level", "read_committed"),
+            // idle partitions are told from slow ones by it
+            ("enable.partition.eof", "true"),
+            // a flipped bit on the way must not become a result
+            ("check.crcs", "true"),
+            // answers come with the first byte ...
+            ("fetch.min.bytes", "1"),
+            // ... and an empty one soon enough for the end of a partition to be news
+            ("fetch.wait.max.ms", "100"),
+            // fetching goes on right after a full queue was read
+            ("fetch.queue.backoff.ms", "5"),
+            // bounds what waits in the client
+            ("queued.max.messages.kbytes", queued_kbytes.as_str()),
+        ];
+        for (name, value) in fixed {
+            config.set(name, value);
+        }
+        let client: BaseConsumer<Trouble> = config
+            .create_with_context(trouble.clone())
+            .map_err(|error| not_made(&error))?;
+        // SAFETY: the client is alive; the queue is released in `drop`, before the client.
+        let queue = unsafe { sys::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
+        if queue.is_null() {
+            return Err(Error::internal("the Kafka client has no consumer queue"));
+        }
+        Ok(Consumer {
+            client,
+            queue,
+            trouble,
+            batch: vec![null_mut(); BATCH],
+        })
+    }
+
+    /// What went wrong beside the calls.
+    pub fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
+    /// Reads a partition from this offset on.
+    pub fn assign(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let list = positions(topic, partition, Offset::Offset(signed(offset)))?;
+        let assigned = self.client.incremental_assign(&list);
+        assigned.map_err(|error| failed("assign", topic, partition, &error))
+    }
+
+    /// Stops fetching a partition; what it has fetched is dropped and fetched again later.
+    pub fn pause(&self, topic: &str, partition: u32) -> Result<()> {
+        let list = positions(topic, partition, Offset::Invalid)?;
+        let paused = self.client.pause(&list);
+        paused.map_err(|error| failed("pause", topic, partition, &error))
+    }
+
+    /// Fetches a paused partition again, from where it was read to.
+    pub fn resume(&self, topic: &str, partition: u32) -> Result<()> {
+        let list = positions(topic, partition, Offset::Invalid)?;
+        let resumed = self.client.resume(&list);
+        resumed.map_err(|error| failed("resume", topic, partition, &error))
+    }
+
+    /// Fetches anew from this offset; the end of the partition is reported again.
+    pub fn seek(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let list = positions(topic, partition, Offset::Offset(signed(offset)))?;
+        let sought = self.client.seek_partitions(list, super::REQUEST);
+        sought
+            .map(|_| ())
+            .map_err(|error| failed("seek", topic, partition, &error))
+    }
+
+    /// Waits at most `timeout` for the first event, then gives all that are there, up to a batch.
+    pub fn poll(&mut self, timeout: Duration, mut each: impl FnMut(Event<'_>)) -> usize {
+        let first = self.fill(timeout, 0, 1);
+        // The batch call would wait for a full batch: it is asked again only for what is there.
+        let count = match first {
+            0 => 0,
+            _ => 1 + self.fill(Duration::ZERO, 1, BATCH - 1),
+        };
+        for message in self.batch[..count].iter_mut() {
+            let message = std::mem::replace(message, null_mut());
+            // SAFETY: the call gave `count` messages, each valid until it is destroyed right here.
+            unsafe {
+                each(event(&*message));
+                sys::rd_kafka_message_destroy(message);
+            }
+        }
+        count
+    }
+
+    fn fill(&mut self, timeout: Duration, from: usize, most: usize) -> usize {
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let into = &mut self.batch[from..from + most];
+        // SAFETY: queue and buffer are alive, and the buffer has room for `most` pointers.
+        let filled =
+            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, into.as_mut_ptr(), most) };
+        usize::try_from(filled).unwrap_or(0)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // SAFETY: taken in `new`, released once.
+        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+    }
+}
+
+/// # Safety
+/// The message must be one that the batch call gave and that was not destroyed.
+unsafe fn event(message: &sys::rd_kafka_message_t) -> Event<'_> {
+    use sys::rd_kafka_resp_err_t as code;
+    let (partition, offset) = (u32::try_from(message.partition).unwrap_or(0), message.offset);
+    // SAFETY: a message's topic handle is null or valid, its name a C string that lives as long.
+    let topic = match message.rkt.is_null() {
+        true => "",
+        false => unsafe { CStr::from_ptr(sys::rd_kafka_topic_name(message.rkt)) }
+            .to_str()
+            .unwrap_or_default(),
+    };
+    let failure = match message.err {
+        code::RD_KAFKA_RESP_ERR_NO_ERROR => {
+            // SAFETY: pointer and length are of one buffer, which lives as long as the message; null is none.
+            let bytes = |pointer: *mut std::ffi::c_void, length: usize| match pointer.is_null() {
+                true => None,
+                false => Some(unsafe { std::slice::from_raw_parts(pointer.cast::<u8>(), length) }),
+            };
+            let (key, value) = (
+                bytes(message.key, message.key_len),
+                bytes(message.payload, message.len),
+            );
+            // SAFETY: the message is valid.
+            let timestamp = unsafe { sys::rd_kafka_message_timestamp(message, null_mut()) };
+            let offset = u64::try_from(offset).unwrap_or(0);
+            return Event::Message {
+                topic,
+                partition,
+                offset,
+                timestamp,
+                key,
+                value,
+            };
+        }
+        code::RD_KAFKA_RESP_ERR__PARTITION_EOF => return Event::End { topic, partition },
+        code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET | code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => {
+            Failure::OutOfRange
+        }
+        code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+        | code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+        | code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+        | code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_ID => Failure::Gone,
+        code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => Failure::Denied,
+        _ => {
+            // SAFETY: the message is valid; its text is null or a C string that lives as long.
+            let text = unsafe { sys::rd_kafka_message_errstr(message) };
+            let text = match text.is_null() {
+                true => String::new(),
+                false => unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned(),
+            };
+            Failure::Other(one_line(&text))
+        }
+    };
+    Event::Failed {
+        topic,
+        partition,
+        offset,
+        failure,
+    }
+}
+
+fn positions(topic: &str, partition: u32, offset: Offset) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    let number = i32::try_from(partition).unwrap_or(i32::MAX);
+    let added = list.add_partition_offset(topic, number, offset);
+    added.map_err(|error| failed("offset of", topic, partition, &error))?;
+    Ok(list)
+}
+
+fn signed(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+fn failed(what: &str, topic: &str, partition: u32, error: &rdkafka::error::KafkaError) -> Error {
+    let error = one_line(&error.to_string());
+    Error::new(Kind::InputGone, format!("{what} {topic}/{partition}: {error}"))
+}

@@ -1,0 +1,92 @@
+//! What clients say on the side: log lines and errors, from librdkafka's own threads.
+//!
+//! They go to the log of the program. Two kinds are also remembered, for no call reports them: that a
+//! connection failed or a request timed out (a producer that saw this is not used for another transaction; a
+//! consumer no longer knows that it stands at the end of a partition), and that the broker refused who we are
+//! (credentials, certificate: waiting does not help).
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::ProducerContext;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What went wrong beside the calls; shared with whoever made the client.
+#[derive(Clone, Default)]
+pub struct Trouble {
+    seen: Arc<AtomicU64>,
+    refused: Arc<Mutex<Option<String>>>,
+    undelivered: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+}
+
+impl Trouble {
+    /// How often a connection failed or a request timed out so far.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    /// Why the broker refuses us, if it does.
+    pub fn refused(&self) -> Option<String> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The first message that was not delivered since the last call, with its reason.
+    pub fn take_undelivered(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.undelivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn refuse(&self, line: &str) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get_or_insert_with(|| super::one_line(line));
+    }
+}
+
+impl ClientContext for Trouble {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        use RDKafkaLogLevel::{Debug, Info};
+        let is_quiet = matches!(level, Info | Debug);
+        if !is_quiet || ["FAIL", "REQTMOUT", "ERROR", "TIMEOUT"].contains(&facility) {
+            self.seen.fetch_add(1, Ordering::AcqRel);
+        }
+        let line = super::one_line(line);
+        match is_quiet {
+            true => tracing::debug!("kafka: {line}"),
+            false => tracing::warn!("kafka: {line}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.seen.fetch_add(1, Ordering::AcqRel);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => self.refuse(reason),
+            _ => tracing::debug!("kafka: {error}: {}", super::one_line(reason)),
+        }
+    }
+}
+
+impl ConsumerContext for Trouble {}
+
+impl ProducerContext for Trouble {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            // Messages of a transaction that is given up: the reason was told before.
+            if ![RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight].contains(&code) {
+                let mut first = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+                let text = super::one_line(&format!("{}: {error}", message.topic()));
+                first.get_or_insert((code, text));
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Topics as a source: the thread that reads for one worker.
+//!
+//! ```text
+//!  Consumer ─► per partition: blocks, oldest first ─► the oldest, when the worker asks ─► arrival
+//!              (more than [`AHEAD_BYTES`]: paused)
+//! ```
+//!
+//! The worker pulls as it does from files: one request a partition is under way, and an answer has at most one
+//! block. What the worker does not ask for stays here, and a partition that has too much here is paused: memory
+//! is bounded by bytes, and no partition waits behind another one.
+//!
+//! **The end of a partition** is known from the broker, for a reader of what is committed, and only as long as
+//! the connection holds: when one fails, every partition that stood at its end is no longer known to, and is
+//! fetched anew until the broker says so again. So an unreachable partition is never taken for an idle one.
+//!
+//! **Stops the job:** a position that is not there (retention, truncation), a topic that is gone, a topic we
+//! may not read, a broker that refuses who we are. Anything else the client gets over by itself; it is logged.
+
+use super::batch::{Batch, Message};
+use super::{Answer, Arrival, Bytes, Request};
+use crate::error::{Error, Kind, Result};
+use crate::kafka::Settings;
+use crate::kafka::consumer::{Consumer, Event, Failure};
+use crate::limits;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
+
+/// How long a call waits for the first message. Requests that come meanwhile wait as long, but only those of
+/// partitions that have nothing here.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A partition with more than this here is paused, bytes.
+const AHEAD_BYTES: usize = 4 * limits::BLOCK_BYTES;
+
+/// One partition as the thread knows it.
+struct Partition {
+    input: u16,
+    number: u32,
+    /// What was read and not asked for.
+    blocks: VecDeque<Batch>,
+    bytes: usize,
+    paused: bool,
+    /// Offset after everything read.
+    read_to: u64,
+    /// The broker has said that it ends at `read_to`.
+    at_end: bool,
+    /// What the worker was told last.
+    told_end: bool,
+    /// The worker waits.
+    asked: Option<Request>,
+}
+
+/// The partitions, by topic.
+struct Reader {
+    consumer: Consumer,
+    /// By index of the input.
+    topics: BTreeMap<u16, String>,
+    partitions: BTreeMap<(u16, u32), Partition>,
+    trouble_seen: u64,
+}
+
+/// Serves requests until their sender is gone. `topics`: by index of the input. `wake` is called after answers.
+pub fn read(
+    settings: &Settings,
+    topics: BTreeMap<u16, String>,
+    requests: &Receiver<Request>,
+    answers: &Sender<Answer>,
+    wake: impl Fn(),
+) {
+    let consumer = match Consumer::new(settings) {
+        Ok(consumer) => consumer,
+        Err(error) => {
+            let _ = answers.send(Err(error));
+            return wake();
+        }
+    };
+    let mut reader = Reader {
+        consumer,
+        topics,
+        partitions: BTreeMap::new(),
+        trouble_seen: 0,
+    };
+    loop {
+        let round = reader.round(requests);
+        let (arrivals, ended) = match round {
+            Ok(round) => round,
+            Err(error) => {
+                let _ = answers.send(Err(error));
+                wake();
+                break;
+            }
+        };
+        let any = !arrivals.is_empty();
+        for arrival in arrivals {
+            if answers.send(Ok(arrival)).is_err() {
+                break;
+            }
+        }
+        if any {
+            wake();
+        }
+        if ended {
+            break;
+        }
+    }
+    // Closing a consumer may wait for a broker that is gone; the process does not.
+    std::mem::forget(reader);
+}
+
+impl Reader {
+    /// Takes requests, reads, and gives what can be answered; whether the requests have ended.
+    fn round(&mut self, requests: &Receiver<Request>) -> Result<(Vec<Arrival>, bool)> {
+        let mut ended = false;
+        if self.partitions.is_empty() {
+            match requests.recv() {
+                Ok(request) => self.take(request)?,
+                Err(_) => return Ok((Vec::new(), true)),
+            }
+        }
+        loop {
+            match requests.try_recv() {
+                Ok(request) => self.take(request)?,
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        let ready = self
+            .partitions
+            .values()
+            .any(|partition| partition.asked.is_some() && partition.has_news());
+        self.poll(if ready { Duration::ZERO } else { POLL })?;
+        self.look_for_trouble()?;
+        let mut arrivals = Vec::new();
+        for partition in self.partitions.values_mut() {
+            arrivals.extend(partition.answer());
+            let topic = &self.topics[&partition.input];
+            if partition.paused && partition.bytes <= AHEAD_BYTES / 2 {
+                self.consumer.resume(topic, partition.number)?;
+                partition.paused = false;
+            } else if !partition.paused && partition.bytes > AHEAD_BYTES {
+                self.consumer.pause(topic, partition.number)?;
+                partition.paused = true;
+            }
+        }
+        Ok((arrivals, ended))
+    }
+
+    fn take(&mut self, request: Request) -> Result<()> {
+        let key = (request.input, request.partition);
+        if let Some(partition) = self.partitions.get_mut(&key) {
+            partition.asked = Some(request);
+            return Ok(());
+        }
+        let Some(topic) = self.topics.get(&request.input) else {
+            return Err(Error::internal(format!("input {} is no topic", request.input)));
+        };
+        self.consumer.assign(topic, request.partition, request.offset)?;
+        let partition = Partition {
+            input: request.input,
+            number: request.partition,
+            blocks: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            read_to: request.offset,
+            at_end: false,
+            told_end: false,
+            asked: Some(request),
+        };
+        self.partitions.insert(key, partition);
+        Ok(())
+    }
+
+    fn poll(&mut self, timeout: Duration) -> Result<()> {
+        let (topics, partitions) = (&self.topics, &mut self.partitions);
+        let mut failure = Ok(());
+        // A handful of topics: looking through them costs less than a map of names.
+        let input = |name: &str| {
+            topics
+                .iter()
+                .find(|(_, topic)| *topic == name)
+                .map(|(input, _)| *input)
+        };
+        let of = |name: &str, number: u32| (input(name).unwrap_or(u16::MAX), number);
+        self.consumer.poll(timeout, |event| match event {
+            Event::Message {
+                topic,
+                partition,
+                offset,
+                timestamp,
+                key,
+                value,
+            } => {
+                let Some(partition) = partitions.get_mut(&of(topic, partition)) else {
+                    return;
+                };
+                let timestamp = Some(timestamp);
+                partition.push(Message {
+                    offset,
+                    timestamp,
+                    key,
+                    value,
+                });
+            }
+            Event::End { topic, partition } => {
+                if let Some(partition) = partitions.get_mut(&of(topic, partition)) {
+                    partition.at_end = true;
+                }
+            }
+            Event::Failed {
+                topic,
+                partition,
+                offset,
+                failure: why,
+            } => {
+                let result = judge(topic, partition, offset, why);
+                if failure.is_ok() {
+                    failure = result;
+                }
+            }
+        });
+        failure
+    }
+
+    /// A connection has failed: no partition is known to stand at its end until the broker says so again.
+    fn look_for_trouble(&mut self) -> Result<()> {
+        let trouble = self.consumer.trouble();
+        if let Some(refused) = trouble.refused() {
+            return Err(Error::new(
+                Kind::Unreachable,
+                format!("Kafka refuses us: {refused}"),
+            ));
+        }
+        let seen = trouble.seen();
+        if seen == self.trouble_seen {
+            return Ok(());
+        }
+        self.trouble_seen = seen;
+        for partition in self.partitions.values_mut().filter(|partition| partition.at_end) {
+            partition.at_end = false;
+            let topic = &self.topics[&partition.input];
+            self.consumer.seek(topic, partition.number, partition.read_to)?;
+        }
+        Ok(())
+    }
+}
+
+impl Partition {
+    fn push(&mut self, message: Message<'_>) {
+        // A seek may give a message again that was on its way already.
+        if message.offset < self.read_to {
+            return;
+        }
+        if self
+            .blocks
+            .back()
+            .is_none_or(|block| block.bytes() >= limits::BLOCK_BYTES)
+        {
+            self.blocks.push_back(Batch::default());
+        }
+        if let Some(block) = self.blocks.back_mut() {
+            let before = block.bytes();
+            block.push(message);
+            self.bytes += block.bytes() - before;
+            self.read_to = block.end;
+        }
+        self.at_end = false;
+    }
+
+    /// Whether there is something that the worker does not know.
+    fn has_news(&self) -> bool {
+        !self.blocks.is_empty() || self.at_end != self.told_end
+    }
+
+    fn answer(&mut self) -> Option<Arrival> {
+        if !self.has_news() {
+            return None;
+        }
+        let request = self.asked.take()?;
+        let block = self
+            .blocks
+            .pop_front()
+            .unwrap_or_else(|| Batch::empty(self.read_to));
+        self.bytes -= if block.is_empty() { 0 } else { block.bytes() };
+        self.told_end = self.at_end && self.blocks.is_empty();
+        Some(Arrival {
+            input: self.input,
+            partition: self.number,
+            offset: request.offset,
+            at_end: self.told_end,
+            bytes: Bytes::Messages(block),
+        })
+    }
+}
+
+/// Whether the job stops for it.
+fn judge(topic: &str, partition: u32, offset: i64, failure: Failure) -> Result<()> {
+    let gone = |what: &str| {
+        Err(Error::new(
+            Kind::InputGone,
+            format!("{topic}/{partition}: {what}"),
+        ))
+    };
+    match failure {
+        Failure::OutOfRange => gone(&format!(
+            "offset {offset} is not there any more (retention, or the topic was truncated); restore it, or start \
+             with --accept-gap to go on behind the gap"
+        )),
+        Failure::Gone => gone("topic or partition does not exist any more; restore it, or start anew"),
+        Failure::Denied => Err(Error::new(
+            Kind::Unreachable,
+            format!("{topic}: we are not allowed to read it; grant READ on the topic"),
+        )),
+        Failure::Other(text) => {
+            tracing::warn!("{topic}/{partition}: {text}");
+            Ok(())
+        }
+    }
+}

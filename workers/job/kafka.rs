@@ -1,0 +1,119 @@
+//! The `[kafka]` section, and the topics that inputs and outputs name.
+//!
+//! Whatever is no key of ours is a property of librdkafka and passed on; what correctness fixes is refused by
+//! name with its reason. A secret stands in no job file: its value comes from `${NAME}` or `${file:PATH}`.
+
+use super::table::{Located, Table};
+use super::{From, Job};
+use std::collections::BTreeMap;
+use tidegate::kafka::{self, Settings};
+
+/// Default of `transaction_timeout_ms`: well above what a commit may take, well below what readers put up with.
+const TRANSACTION_TIMEOUT_MS: u64 = 15_000;
+
+/// A transaction must outlast a commit that is just about given up; a broker allows 15 minutes by default.
+const TRANSACTION_TIMEOUTS_MS: std::ops::RangeInclusive<i64> = 10_000..=900_000;
+
+/// Longest name of a topic, bytes; the broker's own limit.
+const TOPIC_BYTES: usize = 249;
+
+/// Properties whose values are secrets.
+const SECRETS: [&str; 6] = [
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.keystore.password",
+    "ssl.key.pem",
+    "sasl.oauthbearer.client.secret",
+    "schema_registry_password",
+];
+
+/// How a job reaches its cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Kafka {
+    /// Brokers and properties.
+    pub settings: Settings,
+    /// A transaction that stays open longer is aborted by the broker, milliseconds.
+    pub transaction_timeout_ms: u64,
+}
+
+/// Reads `[kafka]`.
+pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
+    let brokers = section.required("brokers").map(|brokers| brokers.value);
+    let timeout = section.integer("transaction_timeout_ms", TRANSACTION_TIMEOUTS_MS);
+    let mut properties = BTreeMap::new();
+    for (name, at) in section.leaves() {
+        if let Some(reason) = kafka::refused(&name) {
+            section.add(at, &name, format!("fixed by Tidegate: {reason}"));
+            continue;
+        }
+        let Some(Located { value, at }) = section.leaf(&name) else {
+            continue;
+        };
+        if SECRETS.contains(&name.as_str()) && !section.is_reference(&name) {
+            section.add(
+                at,
+                &name,
+                "a secret must not stand in the job file: write ${NAME} or ${file:PATH}",
+            );
+            continue;
+        }
+        properties.insert(name, value);
+    }
+    section.finish_leaves();
+    Kafka {
+        settings: Settings {
+            brokers: brokers.unwrap_or_default(),
+            properties,
+            job: format!("tidegate-{job}"),
+        },
+        transaction_timeout_ms: timeout
+            .and_then(|timeout| u64::try_from(timeout).ok())
+            .unwrap_or(TRANSACTION_TIMEOUT_MS),
+    }
+}
+
+/// The topic that an input or output names; noted if it can be none.
+pub fn topic(section: &mut Table<'_>) -> Option<Located<String>> {
+    let topic = section.string("kafka")?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let name = topic.value.as_str();
+    if name.is_empty()
+        || name.len() > TOPIC_BYTES
+        || [".", ".."].contains(&name)
+        || !name.bytes().all(allowed)
+    {
+        let what = format!(
+            "`{name}` is no name of a topic: letters, digits, `.`, `_` and `-`, {TOPIC_BYTES} at most"
+        );
+        section.add(topic.at, "kafka", what);
+        return None;
+    }
+    Some(topic)
+}
+
+/// Where the first start begins to read a topic.
+pub fn from(section: &mut Table<'_>) -> From {
+    let Some(from) = section.string("from") else {
+        return From::default();
+    };
+    match from.value.as_str() {
+        "earliest" => From::Earliest,
+        "latest" => From::Latest,
+        time => match time.parse::<jiff::Timestamp>() {
+            Ok(time) => From::Time(time.as_millisecond()),
+            Err(_) => {
+                let what =
+                    format!("`{time}` is none of earliest, latest, and a time such as 2026-01-31T00:00:00Z");
+                section.add(from.at, "from", what);
+                From::default()
+            }
+        },
+    }
+}
+
+impl Job {
+    /// Whether it reads a topic: then it goes on until it is stopped.
+    pub fn reads_topics(&self) -> bool {
+        self.inputs.iter().any(|input| input.topic().is_some())
+    }
+}
