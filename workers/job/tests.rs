@@ -103,7 +103,7 @@ fn new_files_of_a_followed_input_are_found() {
         .decide(&TEXT.replace("\"orders.jsonl", "\"orders*.jsonl"))
         .expect("a right job");
     std::fs::write(inputs.0.join("orders-2.jsonl"), "{}").expect("files can be written");
-    let names: Vec<_> = super::matching(job.directory(), job.inputs[0].location())
+    let names: Vec<_> = matching(job.directory(), job.inputs[0].location())
         .expect("still there")
         .into_iter()
         .map(|file| file.name)
