@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  Brokers ─┬─ cache: the programs, fetched once by Maven
-//!           ├─ settings: what a broker is told ◄─ secure: certificates, users, rights
-//!           └─ member: one process = one directory: start, signal, wait
+//!           ├─ layout: a new cluster on disk ◄─ settings: what a broker is told
+//!           │                               ◄─ secure: certificates, users, rights
+//!           ├─ member: one process = one directory: start, signal, wait
+//!           └─ tools: Kafka's own clients and administration
 //!
 //!  directory/  addresses          KAFKA=127.0.0.1:port,...  REGISTRY=http://...  one a line, written when complete
 //!              broker-1/ ...      server.properties, data/, and what member.rs keeps
@@ -15,56 +17,37 @@
 //! it, then kills what the directory names and removes the directory. [`Brokers::leave_running`] sends that
 //! shell away; [`Brokers::open`] finds the cluster again.
 //!
-//! Ports are free ones that the kernel gave. They stay those of a member when it is restarted: Linux gives
-//! outgoing connections other ports than listeners as long as it has any. Processes are killed by their id
-//! and nothing else is. Refused: a directory that holds anything else, and signals to a cluster that
-//! `TIDEGATE_TEST_KAFKA` names, which is not ours.
+//! Processes are killed by their id and nothing else is. Refused: a directory that holds anything else, and
+//! signals to a cluster that `TIDEGATE_TEST_KAFKA` names, which is not ours.
 //!
 //! The tests include this file too: it uses `std` and `rustix` and no other module of the benchmark.
 
 // Paths, because two packages include this file, each by another rule of where its modules would lie.
 #[path = "broker/cache.rs"]
 mod cache;
+#[path = "broker/layout.rs"]
+mod layout;
 #[path = "broker/member.rs"]
 mod member;
 #[path = "broker/secure.rs"]
 pub mod secure;
 #[path = "broker/settings.rs"]
 mod settings;
+#[path = "broker/tools.rs"]
+mod tools;
 
+use layout::{home, new_directory};
 use member::{Member, Start};
 use rustix::process::Signal;
-use settings::Ports;
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
-
-/// Classes of Kafka's tools, for [`tool`] and [`java`].
-pub mod class {
-    /// Rights: `--add --allow-principal User:.. --operation ..`, `--list`.
-    pub const ACLS: &str = "org.apache.kafka.tools.AclCommand";
-    /// Settings of topics, brokers and users: `--alter --entity-type .. --entity-name .. --add-config ..`.
-    pub const CONFIGS: &str = "kafka.admin.ConfigCommand";
-    /// Prints records: `--topic .. --from-beginning --max-messages .. --isolation-level read_committed`.
-    pub const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
-    /// Truncates partitions from the front: `--offset-json-file ..`.
-    pub const DELETE_RECORDS: &str = "org.apache.kafka.tools.DeleteRecordsCommand";
-    /// Ends of partitions: `--topic ..`, `--time ..`.
-    pub const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
-    /// Sends the lines of its standard input: `--topic ..`.
-    pub const PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-    /// Topics: `--create --topic .. --partitions ..`, `--describe`, `--delete`, `--list`.
-    pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
-    /// Transactions: `list`, `describe`, `find-hanging`, `abort`.
-    pub const TRANSACTIONS: &str = "org.apache.kafka.tools.TransactionsCommand";
-}
+pub use tools::{class, java, tool};
 
 /// What is started.
 #[derive(Clone, Debug)]
@@ -126,23 +109,6 @@ done
 rm -rf -- "$1" || rm -rf -- "$1" # a broker that was not quite dead may have added a file
 "#;
 
-const TEST_FLAGS: &[&str] = &[
-    "-Xms512m",
-    "-Xmx1g",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-];
-/// As Kafka's own start script has them.
-const BENCH_FLAGS: &[&str] = &[
-    "-Xms1g",
-    "-Xmx1g",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-];
-/// A tool runs for a second: what its compiler would gain it does not live to use.
-const TOOL_FLAGS: &[&str] = &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
-
 impl Brokers {
     /// Starts a cluster and waits until it answers.
     pub fn start(options: &Options) -> Result<Brokers, String> {
@@ -159,19 +125,9 @@ impl Brokers {
             addresses: BTreeMap::new(),
             keeper: Some(keeper?),
         };
-        let told = |error: std::io::Error| format!("{}: {error}", directory.display());
-        if options.secure {
-            secure::make_certificates(&directory)?;
-        }
-        let reserved = free_ports(options.count * PORTS + 1).map_err(told)?;
-        let ports: Vec<u16> = reserved.iter().map(|(_, port)| *port).collect();
-        let nodes: Vec<Ports> = ports.chunks_exact(PORTS).map(node_ports).collect();
-        brokers.addresses = addresses(&nodes, options, ports[options.count * PORTS]);
-        make_brokers(&directory, &nodes, options, &class_path)?;
-        if let Some(archive) = registry {
-            make_registry(&directory, &archive, ports[options.count * PORTS])?;
-        }
-        drop(reserved); // not sooner: until now nobody else could take the ports
+        let layout = layout::make(&directory, options, &class_path, registry.as_deref())?;
+        brokers.addresses = layout.addresses;
+        drop(layout.reserved); // not sooner: until now nobody else could take the ports
         let starts = brokers.start_members()?;
         brokers.wait(starts)?;
         if options.secure {
@@ -183,8 +139,8 @@ impl Brokers {
             )?;
         }
         // Last: what has it is complete.
-        let lines = brokers.describe();
-        fs::write(directory.join("addresses"), lines).map_err(told)?;
+        fs::write(directory.join("addresses"), brokers.describe())
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
         Ok(brokers)
     }
 
@@ -379,65 +335,12 @@ impl Drop for Brokers {
 
 const NOT_OURS: &str = "this cluster was not started here: nothing of it is killed, paused or removed";
 
-/// Runs one of Kafka's tools with lines for its standard input, and gives what it printed.
-pub fn tool(class: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut command = java(class)?;
-    let pipes = command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = pipes.spawn().map_err(|error| member::missing(&command, &error))?;
-    let pipe = child.stdin.take();
-    let output = std::thread::scope(|scope| {
-        // Beside the reading: neither pipe holds all of what may go through it. A tool that does not read to
-        // the end has its own reasons, and its own exit code.
-        scope.spawn(move || pipe.map(|mut pipe| pipe.write_all(input.as_bytes())));
-        child.wait_with_output()
-    });
-    member::outcome(&command, output.map_err(|error| format!("{class}: {error}"))?)
-}
-
-/// One of Kafka's tools, ready to be given arguments and started: for one that runs beside a test.
-pub fn java(class: &str) -> Result<Command, String> {
-    let mut command = Command::new("java");
-    command
-        .args(TOOL_FLAGS)
-        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error");
-    command.args(["-cp", &cache::kafka()?, class]);
-    Ok(command)
-}
-
 /// Where `up` without a directory puts the cluster.
 pub fn default_directory() -> Result<PathBuf, String> {
     Ok(cache::directory()?.join("cluster"))
 }
 
-/// Makes the directory of a new cluster and gives its absolute path.
-fn new_directory(wanted: Option<&Path>) -> Result<PathBuf, String> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let unique = || {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        env::temp_dir().join(format!("tidegate-kafka-{}-{number}", std::process::id()))
-    };
-    let path = wanted.map_or_else(unique, Path::to_path_buf);
-    let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    fs::create_dir_all(&path).map_err(told)?;
-    if fs::read_dir(&path).map_err(told)?.next().is_some() {
-        return Err(format!("{} is not empty: name another directory", path.display()));
-    }
-    // Of two that found it empty only one makes this.
-    fs::create_dir(home(&path, Node::Broker(1))).map_err(told)?;
-    fs::canonicalize(&path).map_err(told)
-}
-
-fn home(directory: &Path, node: Node) -> PathBuf {
-    match node {
-        Node::Broker(number) => directory.join(format!("broker-{number}")),
-        Node::Registry => directory.join("registry"),
-    }
-}
-
+/// Starts the shell that cleans up when this process has ended.
 fn keeper(directory: &Path) -> Result<Child, String> {
     let mut shell = Command::new("sh");
     shell.args(["-c", KEEPER, "keeper"]).arg(directory);
@@ -450,131 +353,6 @@ fn keeper(directory: &Path) -> Result<Child, String> {
         .process_group(0)
         .spawn()
         .map_err(|error| format!("sh: {error}"))
-}
-
-/// Ports of a node.
-const PORTS: usize = 2 + secure::LISTENERS.len();
-
-fn node_ports(ports: &[u16]) -> Ports {
-    let mut secure = [0; secure::LISTENERS.len()];
-    secure.copy_from_slice(&ports[2..]);
-    Ports {
-        client: ports[0],
-        controller: ports[1],
-        secure,
-    }
-}
-
-/// Free ports, each held by its listener.
-fn free_ports(count: usize) -> std::io::Result<Vec<(TcpListener, u16)>> {
-    let free = |_| {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let port = listener.local_addr()?.port();
-        Ok((listener, port))
-    };
-    (0..count).map(free).collect()
-}
-
-fn addresses(nodes: &[Ports], options: &Options, registry: u16) -> BTreeMap<String, String> {
-    let all = |port: &dyn Fn(&Ports) -> u16| {
-        let each: Vec<String> = nodes
-            .iter()
-            .map(|ports| format!("127.0.0.1:{}", port(ports)))
-            .collect();
-        each.join(",")
-    };
-    let mut addresses = BTreeMap::from([("KAFKA".to_owned(), all(&|ports| ports.client))]);
-    if options.registry {
-        let url = format!("http://127.0.0.1:{registry}/apis/ccompat/v7");
-        addresses.insert("REGISTRY".to_owned(), url);
-    }
-    if options.secure {
-        for (at, listener) in secure::LISTENERS.iter().enumerate() {
-            addresses.insert(listener.name.to_owned(), all(&|ports| ports.secure[at]));
-        }
-    }
-    addresses
-}
-
-/// Writes every broker's settings and formats its storage, all at the same time.
-fn make_brokers(
-    directory: &Path,
-    nodes: &[Ports],
-    options: &Options,
-    class_path: &str,
-) -> Result<(), String> {
-    let cluster = random_uuid();
-    let certificates = options.secure.then(|| secure::certificates(directory));
-    let flags = if options.is_bench { BENCH_FLAGS } else { TEST_FLAGS };
-    let mut formats = Vec::new();
-    for number in 1..=nodes.len() {
-        let home = home(directory, Node::Broker(number));
-        let file = home.join("server.properties");
-        let told = |error: std::io::Error| format!("{}: {error}", file.display());
-        fs::create_dir_all(&home).map_err(told)?;
-        let text = settings::properties(nodes, number, &home, certificates.as_deref());
-        fs::write(&file, text).map_err(told)?;
-        let file = file.display().to_string();
-        let mut format = java("kafka.tools.StorageTool")?;
-        format.args(["format", "--cluster-id", &cluster, "--config", &file]);
-        if options.secure {
-            format.args(secure::format_arguments());
-        }
-        format
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = format.spawn().map_err(|error| member::missing(&format, &error))?;
-        formats.push((format, child));
-        let fixed = [
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-            "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-            "-cp",
-            class_path,
-            "kafka.Kafka",
-            &file,
-        ];
-        let arguments: Vec<String> = flags
-            .iter()
-            .chain(&fixed)
-            .map(|word| (*word).to_owned())
-            .collect();
-        Member::create(home, &arguments)?;
-    }
-    for (command, child) in formats {
-        let output = child
-            .wait_with_output()
-            .map_err(|error| format!("StorageTool: {error}"))?;
-        member::outcome(&command, output)?;
-    }
-    Ok(())
-}
-
-/// The registry, with its schemas in a file so that they outlive a restart.
-fn make_registry(directory: &Path, archive: &Path, port: u16) -> Result<(), String> {
-    let home = home(directory, Node::Registry);
-    fs::create_dir(&home).map_err(|error| format!("{}: {error}", home.display()))?;
-    let arguments = [
-        "-Xmx400m".to_owned(),
-        "-XX:+UseSerialGC".to_owned(),
-        "-XX:TieredStopAtLevel=1".to_owned(),
-        "-Dquarkus.http.host=127.0.0.1".to_owned(),
-        format!("-Dquarkus.http.port={port}"),
-        format!(
-            "-DREGISTRY_DATASOURCE_URL=jdbc:h2:file:{}",
-            home.join("schemas").display()
-        ),
-        "-jar".to_owned(),
-        archive.display().to_string(),
-    ];
-    Member::create(home, &arguments).map(drop)
-}
-
-/// A random id as Kafka writes it: 16 bytes in the URL's base 64. The last of 22 letters stands for two bits.
-fn random_uuid() -> String {
-    let random = || RandomState::new().build_hasher().finish();
-    let letters = format!("{:016x}{:016x}", random(), random());
-    format!("{}A", &letters[..21])
 }
 
 /// Whether the registry lists its subjects.
@@ -598,25 +376,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_free_and_differ() {
-        let mut ports: Vec<u16> = free_ports(50)
-            .expect("ports are free")
-            .iter()
-            .map(|(_, port)| *port)
-            .collect();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 50);
-    }
-
-    #[test]
-    fn ids_are_22_letters_and_differ() {
-        let (one, other) = (random_uuid(), random_uuid());
-        assert_eq!((one.len(), other.len()), (22, 22));
-        assert_ne!(one, other);
-    }
-
-    #[test]
     fn only_one_or_three_brokers_are_started() {
         let started = Brokers::start(&Options {
             count: 2,
@@ -635,5 +394,33 @@ mod tests {
         assert!(new_directory(Some(&directory)).is_err(), "it is not empty");
         assert!(directory.join("precious").exists());
         fs::remove_dir_all(&directory).expect("it was made here");
+    }
+
+    #[test]
+    fn the_keeper_ends_what_a_directory_names_and_nothing_else() {
+        let directory = new_directory(None).expect("a new directory");
+        let idle = |argument: &Path| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "read -r line", "idle"]).arg(argument);
+            shell.stdin(Stdio::piped()).spawn().expect("a shell starts")
+        };
+        let (mut ours, mut stranger) = (idle(&directory), idle(Path::new("elsewhere")));
+        for (name, child) in [("broker-1", &ours), ("registry", &stranger)] {
+            fs::create_dir_all(directory.join(name)).expect("a member's directory");
+            fs::write(directory.join(name).join("pid"), child.id().to_string()).expect("its id");
+        }
+        let mut keeper = keeper(&directory).expect("the keeper starts");
+        drop(keeper.stdin.take()); // as when the process that holds it is killed
+        keeper.wait().expect("the keeper ends");
+        assert!(!directory.exists(), "it is removed");
+        // Neither has read anything, so that only a signal can have ended it.
+        let killed = ours.wait().expect("it was a child").code();
+        assert_eq!(killed, None, "it was killed");
+        assert!(
+            stranger.try_wait().expect("it is a child").is_none(),
+            "it does not name the directory"
+        );
+        drop(stranger.stdin.take());
+        stranger.wait().expect("it ends by itself");
     }
 }
