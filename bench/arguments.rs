@@ -20,7 +20,8 @@ Examples:
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
   tidegate-bench kills --count 500 --seed 7
-  tidegate-bench kills --count 30 --control   must find differences";
+  tidegate-bench kills --count 30 --control   must find differences
+  tidegate-bench broker up --registry         a Kafka broker; `broker down` removes it";
 
 /// Measures Tidegate in process, beside hand-written loops, and kills it on purpose.
 #[derive(Debug, Parser)]
@@ -186,6 +187,12 @@ pub enum Command {
     Memory,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
+    /// A real Kafka cluster and schema registry on this machine
+    Broker {
+        /// What becomes of it.
+        #[command(subcommand)]
+        action: BrokerAction,
+    },
     /// One measurement in this process; its description and answer are JSON
     #[command(hide = true)]
     Measure {
@@ -210,6 +217,41 @@ pub struct KillsArguments {
     /// With the tie between data and progress cut: must report differences
     #[arg(long)]
     pub control: bool,
+}
+
+/// Of `broker`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BrokerAction {
+    /// Starts a cluster, waits until it answers, prints its addresses and leaves it running
+    Up {
+        /// Brokers: 1, or 3 that keep everything three times
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        brokers: usize,
+        /// Starts a schema registry too
+        #[arg(long)]
+        registry: bool,
+        /// Adds encrypted listeners, users and rights
+        #[arg(long)]
+        secure: bool,
+        /// With the heap and compiler that Kafka gives a broker by default, for measurements
+        #[arg(long)]
+        bench: bool,
+        /// Where it lives: an empty directory; by default `cluster` in the cache
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Kills a cluster and removes its directory
+    Down {
+        /// Where it lives
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Prints a cluster's addresses and processes
+    Status {
+        /// Where it lives
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //!                                        ├─ baseline: the same results by hand, without any engine
 //!                                        └─ flat, memory: curves
 //!  kills: runs of the real program, killed and compared
+//!  broker_command ─► broker: a real Kafka cluster, up and down
 //! ```
 //!
 //! Results go to standard output, progress to standard error. Exit codes: 0 done, whatever the figures are;
@@ -20,6 +21,9 @@ mod baseline_alerts;
 mod baseline_keys;
 mod baseline_orders;
 mod baseline_out;
+#[allow(dead_code, reason = "the tests include this file too and use the rest")]
+mod broker;
+mod broker_command;
 mod bytes;
 mod digest;
 mod engine;
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Measure { case }) => measure_here(case),
         Some(Command::Kills(kills)) => run_kills(kills, &scale, arguments.json),
+        Some(Command::Broker { action }) => broker_command::run(action).and_then(|text| print(&text)),
         command => run_suite(command.as_ref(), &scale, &arguments),
     };
     match result {

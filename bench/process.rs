@@ -35,6 +35,11 @@ pub fn resident() -> Resident {
     resident_of(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
+/// What another process holds resident.
+pub fn resident_in(pid: u32) -> Resident {
+    resident_of(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())
+}
+
 /// Forgets the peak so far, where the kernel lets a process do so; else the peak stays that of the whole
 /// process.
 pub fn reset_peak() {

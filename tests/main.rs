@@ -3,6 +3,9 @@
 //! A case belongs here when it needs the whole program: its command line, its files, its exit codes. What one
 //! module promises is tested beside that module. A regression is named after its issue.
 
+#[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
+#[path = "../bench/broker.rs"]
+mod broker; // A real Kafka cluster and schema registry.
 mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
 mod jobs; // Jobs as files and as what must come out of them.
@@ -14,6 +17,7 @@ mod cases {
     //! One module per thing a person does with the program.
 
     mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
+    mod broker; // The cluster that the Kafka cases stand on.
     mod checkpoints; // What is written of a state follows what changed.
     mod commands; // What every command prints, in words and as JSON, and where.
     mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
