@@ -60,22 +60,20 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let messages: [(Option<&[u8]>, &[u8], &[u8]); 3] = [
-            (Some(b"key"), b"entries/0/7", b"value"),
-            (None, b"", b""),
-            (Some(b""), b"", b"v"),
-        ];
-        for (key, origin, value) in messages {
-            let mut bytes = Vec::new();
-            write_head(3, key, origin, &mut bytes);
-            bytes.extend_from_slice(value);
-            let partition = 3;
+        for (key, origin, value) in [
+            (Some("key"), "entries/0/7", "value"),
+            (None, "", ""),
+            (Some(""), "", "v"),
+        ] {
             let message = Message {
-                partition,
-                key,
-                origin,
-                value,
+                partition: 3,
+                key: key.map(str::as_bytes),
+                origin: origin.as_bytes(),
+                value: value.as_bytes(),
             };
+            let mut bytes = Vec::new();
+            write_head(message.partition, message.key, message.origin, &mut bytes);
+            bytes.extend_from_slice(message.value);
             assert_eq!(read(&bytes), Some(message));
         }
         assert_eq!(read(&[1, 2, 3]), None);
