@@ -262,6 +262,8 @@ struct Echo<R> {
 }
 
 impl<R: Record> Output for Echo<R> {
+    const SCHEMA: &'static str = R::SCHEMA;
+
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }

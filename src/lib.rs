@@ -10,7 +10,7 @@
 //!
 //! The rooms, in the order to read them:
 //!
-//! - [`time`], [`record`], [`limits`], [`error`]: the vocabulary.
+//! - [`time`], [`record`], [`limits`], [`error`], [`secret`]: the vocabulary.
 //! - [`operators`]: one driver, one pure core per operator.
 //! - [`format`](mod@format): bytes to records and back.
 //! - [`source`]: partitions to epochs. [`pace`]: which epoch comes next.
@@ -66,6 +66,7 @@ pub mod record;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;

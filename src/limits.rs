@@ -47,6 +47,18 @@ pub const FOLLOW: Duration = Duration::from_millis(2);
 /// How often a followed input is searched for new files.
 pub const DISCOVER: Duration = Duration::from_secs(1);
 
+/// A request to the schema registry may take this long in all ...
+pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// ... and is tried again after this pause, which doubles with every failure ...
+pub const REGISTRY_RETRY: Duration = Duration::from_millis(100);
+
+/// ... up to this one.
+pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Longest answer of the schema registry.
+pub const REGISTRY_ANSWER_BYTES: u64 = 1 << 20;
+
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
 

@@ -74,8 +74,10 @@ pub enum State {
 /// Encoding of an input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object per line.
+    /// JSON: in a file one object per line, in a topic the value alone.
     Json,
+    /// Avro with the wire header of the schema registry; topics only.
+    Avro,
 }
 
 /// An input, decided.
@@ -333,6 +335,7 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "json",
+            Format::Avro => "avro",
         }
     }
 }

@@ -33,7 +33,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 /// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
-    let plan = plan::plan(job, workers, follow);
+    let plan = plan::plan(job, workers, follow)?;
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;

@@ -22,6 +22,7 @@ use crate::pace::Pace;
 use crate::sink::committer::{self, Committer, Queue};
 use crate::sink::seal::ShardGate;
 use crate::sink::{SealedEpoch, Sink};
+use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
 use serde::Serialize;
@@ -448,10 +449,13 @@ fn run_workers(
 /// Starts the readers of one worker: one for files, one for topics, where the plan has such inputs.
 fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Requests> {
     let topic = |input: &InputPlan| match &input.place {
-        InputPlace::Topic { name, .. } => Some((input.settings.index, name.clone())),
+        InputPlace::Topic { name, .. } => {
+            let (name, medium) = (name.clone(), input.settings.medium.clone());
+            Some((input.settings.index, Topic { name, medium }))
+        }
         InputPlace::Files { .. } => None,
     };
-    let topics: BTreeMap<u16, String> = plan.inputs.iter().filter_map(topic).collect();
+    let topics: BTreeMap<u16, Topic> = plan.inputs.iter().filter_map(topic).collect();
     let is_topic: Vec<bool> = plan.inputs.iter().map(|input| topic(input).is_some()).collect();
     let spawn = |name: &str, read: Box<dyn FnOnce() + Send>| {
         let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(read);

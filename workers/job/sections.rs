@@ -5,7 +5,9 @@
 //! be right about it.
 
 use super::table::{Located, Table, nearest, suggestion};
-use super::{Format, From, Input, InputPlace, Job, Output, OutputPlace, State, files, has_devices, kafka};
+use super::{
+    Format, From, Input, InputPlace, Job, Kafka, Output, OutputPlace, State, files, has_devices, kafka,
+};
 use std::path::{Path, PathBuf};
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
 use tidegate::time::{EVENT_TIMES, Millis};
@@ -34,7 +36,8 @@ const KAFKA_IDLE_TIMEOUT_MS: u64 = 10_000;
 
 const NO_SECTION: &str = "missing: an input or output names a topic, and brokers are wanted for it";
 const NOT_BOTH: &str = "either `file` or `kafka`, not both";
-const NO_AVRO: &str = "`avro` is not in this version: use `json`";
+const NO_AVRO: &str = "`avro` is only for topics: files hold JSON lines";
+const NO_REGISTRY: &str = "missing: an input or output is in Avro";
 
 /// The whole job file.
 pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
@@ -56,9 +59,15 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     if uses_kafka && section.is_none() {
         root.add(root.at, "kafka", NO_SECTION);
     }
+    let at = section.as_ref().map(|section| section.at);
     let kafka = section
         .map(|section| kafka::kafka(section, &name))
         .filter(|_| uses_kafka);
+    let uses_avro = inputs.iter().any(|input| input.format == Format::Avro)
+        || outputs.iter().any(|output| output.format == Format::Avro);
+    if let (Some(at), Some(Kafka { registry: None, .. }), true) = (at, &kafka, uses_avro) {
+        root.add(at, "kafka.schema_registry", NO_REGISTRY);
+    }
 
     let (mut epoch_interval_ms, mut replay_tick_ms) = (EPOCH_INTERVAL_MS, REPLAY_TICK_MS);
     if let Some(mut epoch) = root.table("epoch") {
@@ -278,13 +287,13 @@ fn place_and_format(section: &mut Table<'_>) -> (Place, Format) {
             section.required("file").map_or(Place::None, Place::File)
         }
     };
-    let formats = [("json", Some(Format::Json)), ("avro", None)];
+    let formats = [("json", Format::Json), ("avro", Format::Avro)];
     let at = section.place("format");
-    let format = section.symbol("format", &formats).unwrap_or(Some(Format::Json));
-    if format.is_none() {
+    let format = section.symbol("format", &formats).unwrap_or(Format::Json);
+    if format == Format::Avro && matches!(place, Place::File(_)) {
         section.add(at, "format", NO_AVRO);
     }
-    (place, format.unwrap_or(Format::Json))
+    (place, format)
 }
 
 fn outputs(
