@@ -37,7 +37,11 @@ mod tests {
     #[test]
     fn a_secret_is_never_shown() {
         let secret = Secret::new("canary");
-        for shown in [format!("{secret}"), format!("{secret:?}"), format!("{:#?}", Some(&secret))] {
+        for shown in [
+            format!("{secret}"),
+            format!("{secret:?}"),
+            format!("{:#?}", Some(&secret)),
+        ] {
             assert!(!shown.contains("canary") && shown.contains("<secret>"), "{shown}");
         }
         assert_eq!(secret.reveal(), "canary");

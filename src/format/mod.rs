@@ -20,7 +20,6 @@ pub mod lines;
 pub mod registry;
 pub mod strict;
 
-
 /// A value as a dead letter holds it: cut at [`crate::limits::DEAD_LETTER_VALUE_BYTES`].
 pub fn cut(value: &[u8]) -> Box<[u8]> {
     value[..value.len().min(crate::limits::DEAD_LETTER_VALUE_BYTES)].into()

@@ -176,7 +176,10 @@ impl Schemas {
                 Err(Trouble::Unreachable(cause)) => self.0.note_failure(cause),
             }
             if self.0.closed_within(pause) {
-                return Err(Error::new(Kind::Aborted, "stopped while waiting for the schema registry"));
+                return Err(Error::new(
+                    Kind::Aborted,
+                    "stopped while waiting for the schema registry",
+                ));
             }
             pause = (pause * 2).min(REGISTRY_RETRY_MAX);
         }
@@ -231,7 +234,9 @@ impl Shared {
         if work.is_closed {
             return None;
         }
-        let next = last.checked_add(1).and_then(|next| work.wanted.range(next..).next());
+        let next = last
+            .checked_add(1)
+            .and_then(|next| work.wanted.range(next..).next());
         next.or(work.wanted.first()).copied()
     }
 
@@ -266,7 +271,11 @@ impl Shared {
     fn note_answer(&self) {
         let before = std::mem::replace(&mut self.work().state, State::Answering);
         if let State::Unreachable { failures, .. } = before {
-            tracing::info!(failures, url = self.client.url(), "the schema registry answers again");
+            tracing::info!(
+                failures,
+                url = self.client.url(),
+                "the schema registry answers again"
+            );
         }
     }
 

@@ -165,7 +165,10 @@ impl<'a> Body<'a> {
             least => count <= self.rest.len() as u64 / least,
         };
         if !fits {
-            return failure(format!("a block of {count} items where {} bytes are left", self.rest.len()));
+            return failure(format!(
+                "a block of {count} items where {} bytes are left",
+                self.rest.len()
+            ));
         }
         if least == 0 {
             self.empty_items -= count;

@@ -24,7 +24,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IntoDeserializer, Map
 const DEPTH: usize = 64;
 
 /// Reads a whole body: nothing may be left of it.
-pub(super) fn read<'de, T: Deserialize<'de>>(writer: &'de Schema, plan: &'de Plan, bytes: &'de [u8]) -> Result<T> {
+pub(super) fn read<'de, T: Deserialize<'de>>(
+    writer: &'de Schema,
+    plan: &'de Plan,
+    bytes: &'de [u8],
+) -> Result<T> {
     let mut run = Run {
         writer,
         plan,

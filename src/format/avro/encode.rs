@@ -41,7 +41,10 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn misfit<T>(&self, what: impl Display) -> Result<T> {
-        Err(Failure(format!("{what} does not fit the schema's {}", self.node.kind())))
+        Err(Failure(format!(
+            "{what} does not fit the schema's {}",
+            self.node.kind()
+        )))
     }
 
     /// Writes the branch of a nullable union that is null, or the other one, which is given.
@@ -196,7 +199,8 @@ impl<'a> Serializer for Place<'a> {
             return self.serialize_str(&value.to_string());
         }
         let start = self.out.len();
-        fmt::write(&mut Text(self.out), format_args!("{value}")).map_err(|error| Failure(error.to_string()))?;
+        fmt::write(&mut Text(self.out), format_args!("{value}"))
+            .map_err(|error| Failure(error.to_string()))?;
         let length = self.out.len() - start;
         write_long(length as i64, self.out);
         let prefix = self.out.len() - start - length;

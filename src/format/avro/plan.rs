@@ -217,7 +217,9 @@ impl<'s> Planner<'s> {
             }
             let step = self.step(Pair(From::Default, into.node, into.node));
             // Defaults take no bytes of the body: they may stand wherever the reader's order wants them.
-            let at = moves.iter().position(|(other, _)| other.is_some_and(|other| other > place));
+            let at = moves
+                .iter()
+                .position(|(other, _)| other.is_some_and(|other| other > place));
             let at = at.unwrap_or(moves.len());
             moves.insert(at, (Some(place), Move::Default(into.name.clone(), step, body)));
         }
@@ -267,9 +269,7 @@ fn are_called_alike(found: &Node, wanted: &Node) -> bool {
         }
     }
     match (name(found), name(wanted)) {
-        (Some(found), Some(wanted)) => {
-            found.plain == wanted.plain || wanted.aliases.contains(&found.plain)
-        }
+        (Some(found), Some(wanted)) => found.plain == wanted.plain || wanted.aliases.contains(&found.plain),
         _ => true,
     }
 }

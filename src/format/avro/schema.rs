@@ -188,7 +188,10 @@ impl Parser {
                     .iter()
                     .map(|branch| self.parse(branch, namespace))
                     .collect::<Result<_, _>>()?;
-                if branches.iter().any(|branch| matches!(self.nodes[*branch], Node::Union(_))) {
+                if branches
+                    .iter()
+                    .any(|branch| matches!(self.nodes[*branch], Node::Union(_)))
+                {
                     return Err("a union in a union".to_owned());
                 }
                 self.nodes[id] = Node::Union(branches);
@@ -221,7 +224,9 @@ impl Parser {
             _ => {
                 let (full, _) = full_name(name, namespace);
                 let found = self.named.get(&full).or_else(|| self.named.get(name));
-                return found.copied().ok_or_else(|| format!("nothing defines the type '{name}'"));
+                return found
+                    .copied()
+                    .ok_or_else(|| format!("nothing defines the type '{name}'"));
             }
         };
         self.push(primitive)
@@ -237,9 +242,15 @@ impl Parser {
             "array" | "map" => {
                 let id = self.push(Node::Null)?;
                 let of = if kind == "array" { "items" } else { "values" };
-                let of = attributes.get(of).ok_or_else(|| format!("an {kind} without \"{of}\""))?;
+                let of = attributes
+                    .get(of)
+                    .ok_or_else(|| format!("an {kind} without \"{of}\""))?;
                 let of = self.parse(of, namespace)?;
-                self.nodes[id] = if kind == "array" { Node::Array(of) } else { Node::Map(of) };
+                self.nodes[id] = if kind == "array" {
+                    Node::Array(of)
+                } else {
+                    Node::Map(of)
+                };
                 Ok(id)
             }
             name => self.refer(name, namespace),
@@ -275,7 +286,8 @@ impl Parser {
                 let symbols = texts(attributes, "symbols")?;
                 let symbols = symbols.ok_or_else(|| format!("'{full}' has no symbols"))?;
                 let default = text(attributes, "default");
-                let default = default.and_then(|default| symbols.iter().position(|symbol| **symbol == *default));
+                let default =
+                    default.and_then(|default| symbols.iter().position(|symbol| **symbol == *default));
                 Node::Enum(name, symbols, default)
             }
             _ => Node::Record(name, self.fields(attributes, &full, &namespace)?),
@@ -293,7 +305,8 @@ impl Parser {
         let mut fields: Vec<Field> = Vec::new();
         for value in values.ok_or_else(|| format!("'{record}' has no fields"))? {
             let attributes = value.as_object().ok_or_else(|| format!("{value} is no field"))?;
-            let name = text(attributes, "name").ok_or_else(|| format!("a field of '{record}' without a name"))?;
+            let name =
+                text(attributes, "name").ok_or_else(|| format!("a field of '{record}' without a name"))?;
             if fields.iter().any(|field| *field.name == *name) {
                 return Err(format!("'{record}.{name}' is defined twice"));
             }
@@ -334,6 +347,10 @@ fn texts(attributes: &Map<String, Value>, name: &str) -> Result<Option<Vec<Box<s
         return Ok(None);
     };
     let text = |value: &Value| value.as_str().map(Box::from);
-    let texts = value.as_array().and_then(|values| values.iter().map(text).collect());
-    texts.map(Some).ok_or_else(|| format!("\"{name}\": {value} is no list of strings"))
+    let texts = value
+        .as_array()
+        .and_then(|values| values.iter().map(text).collect());
+    texts
+        .map(Some)
+        .ok_or_else(|| format!("\"{name}\": {value} is no list of strings"))
 }
