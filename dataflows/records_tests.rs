@@ -378,7 +378,8 @@ fn records_and_their_schemas_agree() {
     check_avro::<AccountAuthorizations>(AUTHORIZATIONS);
     check_avro::<CustomerAlertSettings>(SETTINGS);
     for (_, symbol) in RuleType::ALL {
-        check_avro::<CustomerAlertSettings>(&SETTINGS.replace("BALANCE_BELOW", symbol).replace("null", "5"));
+        let line = SETTINGS.replace("BALANCE_BELOW", symbol);
+        check_avro::<CustomerAlertSettings>(&line.replace("-100,", "-100,\"counterparty\":\"x\","));
     }
     for (_, symbol) in Channel::ALL {
         check_avro::<CustomerAlertSettings>(&SETTINGS.replace("EMAIL", symbol));

@@ -280,25 +280,6 @@ impl std::io::Read for Watched<'_> {
     }
 }
 
-/// How many items of arrays take no bytes: a body may hold only so many.
-fn empty_items(value: &Value) -> usize {
-    fn is_empty(value: &Value) -> bool {
-        match value {
-            Value::Null | Value::Fixed(0, _) => true,
-            Value::Record(fields) => fields.iter().all(|(_, value)| is_empty(value)),
-            _ => false,
-        }
-    }
-    match value {
-        Value::Array(items) if items.first().is_some_and(is_empty) => items.len(),
-        Value::Array(items) => items.iter().map(empty_items).sum(),
-        Value::Map(items) => items.values().map(empty_items).sum(),
-        Value::Record(fields) => fields.iter().map(|(_, value)| empty_items(value)).sum(),
-        Value::Union(_, inner) => empty_items(inner),
-        _ => 0,
-    }
-}
-
 /// What the slow twin makes of a body.
 fn slow_outcome(writer: &Schema, bytes: &[u8], reader: &Schema) -> String {
     let mut body = Watched {
@@ -309,9 +290,6 @@ fn slow_outcome(writer: &Schema, bytes: &[u8], reader: &Schema) -> String {
     let (Ok(value), [], false) = (value, body.bytes, body.is_cut_off) else {
         return "UNDECODABLE".to_owned();
     };
-    if empty_items(&value) > bytes.len() {
-        return "UNDECODABLE".to_owned();
-    }
     let Some(value) = resolved(value, reader) else {
         return "INVALID".to_owned();
     };
@@ -344,15 +322,17 @@ fn both_decoders_agree() {
                 .iter()
                 .position(|start| slow.starts_with(start));
             ends[end.expect("one of the three")] += 1;
-            // The library drops the bits of an integer beyond the 64th.
-            let is_too_long = fast.starts_with("UNDECODABLE an integer of more than 64 bits");
+            // The library drops the bits of an integer beyond the 64th, and takes any number of nulls.
+            let ours =
+                ["an integer of more than 64 bits", "a block of "].map(|text| format!("UNDECODABLE {text}"));
+            let is_ours = damages > 0 && ours.iter().any(|text| fast.starts_with(text));
             let is_same = if slow.starts_with('{') {
                 fast == slow
             } else {
                 fast.starts_with(&slow)
             };
             assert!(
-                is_same || is_too_long,
+                is_same || is_ours,
                 "seed {seed}, {damages} damages: {json}\n{}\nslow {slow}\nfast {fast}",
                 bytes.escape_ascii()
             );
