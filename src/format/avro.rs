@@ -154,5 +154,6 @@ impl Encoder {
 }
 
 #[cfg(test)]
-#[path = "avro/avro_tests.rs"]
+mod model;
+#[cfg(test)]
 mod tests;
