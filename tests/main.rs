@@ -3,6 +3,7 @@
 //! A case belongs here when it needs the whole program: its command line, its files, its exit codes. What one
 //! module promises is tested beside that module. A regression is named after its issue.
 
+mod bucket; // An object store on a loopback port.
 mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
 mod jobs; // Jobs as files and as what must come out of them.
@@ -26,5 +27,6 @@ mod cases {
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
+    mod state; // The state at a URL: on a disk, in an object store, unreachable.
     mod wild; // Seeded small jobs of extremes against the oracle.
 }

@@ -9,6 +9,7 @@ use super::work::Station;
 use super::{Build, Plan, Recovered, Shared, discover, graph, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
+use crate::checkpoint::objects;
 use crate::checkpoint::row::StateRow;
 use crate::checkpoint::series::Series;
 use crate::checkpoint::start as starting;
@@ -85,7 +86,7 @@ pub struct Summary {
 /// Locks, looks, decides, restores, claims, opens. Nothing of an output is touched if it refuses.
 pub fn start(plan: Plan) -> Result<Started> {
     let store = store::open(&plan.state)?;
-    let directory = store::local_directory(&plan.state);
+    let directory = objects::local_directory(&plan.state);
     let lock = directory
         .map(|directory| lock::lock_state(&directory))
         .transpose()?;
