@@ -23,6 +23,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
+use tidegate::columns::aligned;
 use tidegate::crash::POINTS;
 use tidegate::record::key_hash;
 
@@ -137,7 +138,7 @@ impl Campaign {
         };
         let mut rows = vec![["point", "kills", "armed"].map(str::to_owned).to_vec()];
         rows.extend(POINTS.iter().map(row));
-        text.push_str(&crate::report::aligned(&rows));
+        text.push_str(&aligned(&rows));
         for point in self.missed() {
             text.push_str(&format!("{point} WAS NEVER HIT\n"));
         }

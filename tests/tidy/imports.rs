@@ -103,6 +103,7 @@ const LAWS: &[Room] = &[
     closed("src/frontier.rs", &[], &["timely", "serde"]),
     closed("src/limits.rs", &[], &[]),
     closed("src/error.rs", &[], &["thiserror"]),
+    closed("src/columns.rs", &[], &[]),
     closed(
         "src/format/",
         &["format"],
@@ -141,6 +142,7 @@ const LAWS: &[Room] = &[
         "src/checkpoint/",
         &["checkpoint", "crash"],
         &[
+            "chrono",
             "serde",
             "serde_json",
             "postcard",
@@ -243,6 +245,7 @@ const LAWS: &[Room] = &[
 /// module.
 const CRATES: &[&str] = &[
     "base64",
+    "chrono",
     "clap",
     "compact_str",
     "crc32fast",
