@@ -17,7 +17,7 @@
 //! - [`sink`]: encoded rows, sealed epochs, commits.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
-//! - [`run`]: a job's threads. [`metrics`]: what they count.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -54,6 +54,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod columns;
 pub mod crash;
 pub mod error;
 pub mod format;

@@ -3,7 +3,7 @@
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
 use crate::plan;
-use crate::print::{aligned, print, print_json};
+use crate::print::{print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::run::{Shared, Summary};
 

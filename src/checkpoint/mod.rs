@@ -37,7 +37,8 @@
 //! [`CHECKPOINTS_KEPT`] manifests no longer need them. What [`decide`] decides is a pure function of what was
 //! observed.
 //!
-//! Only [`store`] and [`lock`] do I/O in this room; sinks own their progress logs. No timely types here.
+//! Only [`store`] (on what [`objects`] names) and [`lock`] do I/O in this room; sinks own their progress logs. No
+//! timely types here.
 //!
 //! [`CHECKPOINTS_KEPT`]: crate::limits::CHECKPOINTS_KEPT
 
@@ -49,6 +50,7 @@ pub mod decide;
 mod frame;
 pub mod lock;
 pub mod manifest;
+pub mod objects;
 pub mod progress;
 pub mod refusal;
 pub mod row;

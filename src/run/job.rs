@@ -11,6 +11,7 @@ use super::work::{Requests, Station};
 use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
+use crate::checkpoint::objects;
 use crate::checkpoint::row::StateRow;
 use crate::checkpoint::series::Series;
 use crate::checkpoint::start as starting;
@@ -150,7 +151,7 @@ fn lock_state(plan: &Plan) -> Result<Option<File>> {
     if plan.topic_shards() > 0 && plan.file_shards() == 0 {
         return Ok(None);
     }
-    let directory = store::local_directory(&plan.state);
+    let directory = objects::local_directory(&plan.state);
     directory
         .map(|directory| lock::lock_state(&directory))
         .transpose()

@@ -9,6 +9,7 @@ use super::{
     Format, From, Input, InputPlace, Job, Kafka, Output, OutputPlace, State, files, has_devices, kafka,
 };
 use std::path::{Path, PathBuf};
+use tidegate::checkpoint::objects;
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
 use tidegate::time::{EVENT_TIMES, Millis};
 use tidegate_dataflows::catalogue::{
@@ -160,17 +161,13 @@ fn state(root: &mut Table<'_>, directory: &Path) -> State {
     let Some(state) = root.required("state") else {
         return State::Directory(PathBuf::new());
     };
-    if let Some((scheme, _)) = state.value.split_once("://") {
-        if !["file", "memory"].contains(&scheme) {
-            root.add(
-                state.at,
-                "state",
-                format!("`{scheme}://` is not in this version: use a directory"),
-            );
-        }
-        return State::Url(state.value);
+    if let Some(reason) = objects::refusal(&state.value) {
+        root.add(state.at, "state", reason);
     }
-    let path = directory.join(&state.value);
+    let Some(local) = objects::local_directory(&state.value) else {
+        return State::Url(state.value);
+    };
+    let path = directory.join(local);
     if state.value.is_empty() || (path.exists() && !path.is_dir()) {
         root.add(state.at, "state", format!("`{}` is not a directory", state.value));
     }
