@@ -324,7 +324,7 @@ impl Topics {
             let producer = self.shard.producer()?;
             match producer.initialise() {
                 Ok(()) => {
-                    self.producer = producer;
+                    end_aside(std::mem::replace(&mut self.producer, producer));
                     break;
                 }
                 Err(Failure::Unknown(reason)) => {
@@ -358,6 +358,16 @@ impl Topics {
             Kind::Fenced,
             format!("generation {newest} has taken the job over from {own}"),
         ))
+    }
+}
+
+/// Ends a producer on a thread of its own: with its broker gone that may take long, and nothing waits for it.
+fn end_aside(producer: Producer) {
+    let ended = std::thread::Builder::new()
+        .name("old-producer".to_owned())
+        .spawn(move || drop(producer));
+    if let Err(error) = ended {
+        tracing::warn!("a thread cannot be started: {error}");
     }
 }
 
