@@ -29,6 +29,10 @@ pub const IN_FLIGHT_EPOCHS: usize = 4_096;
 /// Encoded rows that are sealed and not committed: beyond it the source waits.
 pub const IN_FLIGHT_BYTES: usize = 256 << 20;
 
+/// A Kafka transaction holds epochs of at most so many bytes of rows, or one epoch: what is in it must be
+/// acknowledged within [`COMMIT`](crate::kafka::producer::COMMIT).
+pub const TRANSACTION_BYTES: usize = 16 << 20;
+
 /// Epochs without output wait for a commit in groups of at most so many.
 pub const GROUP_EPOCHS: usize = 1_024;
 
@@ -83,5 +87,9 @@ const _: () = assert!(
 const _: () = assert!(
     GROUP_EPOCHS < IN_FLIGHT_EPOCHS,
     "a full pipeline always has a group to commit"
+);
+const _: () = assert!(
+    TRANSACTION_BYTES < IN_FLIGHT_BYTES,
+    "one transaction is written while the next one's rows are made"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");
