@@ -14,7 +14,8 @@
 //! - [`operators`]: one driver, one pure core per operator.
 //! - [`format`](mod@format): bytes to records and back.
 //! - [`source`]: partitions to epochs. [`pace`]: which epoch comes next.
-//! - [`sink`]: encoded rows, sealed epochs, commits.
+//! - [`sink`]: encoded rows, sealed epochs, commits. [`kafka`]: the clients that sources and sinks of topics
+//!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
