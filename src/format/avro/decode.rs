@@ -75,8 +75,9 @@ impl<'de> Value<'_, 'de> {
     /// The symbol that is next, as the reader knows it.
     fn symbol(&mut self, symbols: &'de [Symbol]) -> Result<&'de (u64, Box<str>)> {
         let symbol = &symbols[self.run.body.place(symbols.len())?];
-        let unknown = |symbol: &str| Failure(format!("unknown symbol {symbol}"));
-        symbol.as_ref().map_err(|symbol| unknown(symbol))
+        symbol
+            .as_ref()
+            .map_err(|symbol| Failure(format!("unknown symbol {symbol}")))
     }
 
     /// Reads what holds other values.

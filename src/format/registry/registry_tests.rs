@@ -329,6 +329,8 @@ fn outputs_that_the_registry_refuses_are_named() {
     assert_eq!(refused(complaint(401, 40101), register), text);
     let text = "schema registry URL: status 404: no reason given; is the URL right?";
     assert_eq!(refused(Answer(404, "<html>".to_owned()), look_up), text);
+    let text = "schema registry URL: status 404: no such; is the URL right?";
+    assert_eq!(refused(complaint(404, 404), look_up), text);
 }
 
 #[test]
@@ -550,4 +552,50 @@ fn certificates_must_be_for_the_host_and_valid() {
     let settings = expired.start(&[]);
     let expired = refusal(&settings);
     assert!(expired.contains("Expired"), "{expired}");
+}
+
+/// Against a real registry, for example Apicurio's: `TIDEGATE_TEST_REGISTRY=http://.../apis/ccompat/v7 cargo test
+/// -p tidegate --lib real_registry -- --ignored`.
+#[test]
+#[ignore = "needs a registry"]
+fn a_real_registry_answers_so() {
+    let url = std::env::var("TIDEGATE_TEST_REGISTRY").expect("TIDEGATE_TEST_REGISTRY is its URL");
+    let settings = Settings::new(&url);
+    let schemas = Schemas::start(&settings).expect("settings");
+    let subject = format!("test {}/{}-value", std::process::id(), u32::MAX);
+    let schema =
+        |kind: &str| format!(r#"{{"type":"record","name":"X","fields":[{{"name":"a","type":"{kind}"}}]}}"#);
+    let unregistered = schemas.look_up(&subject, &schema("long")).expect_err("unknown");
+    assert!(
+        unregistered
+            .message
+            .ends_with("register it, or let Tidegate do so"),
+        "{unregistered}"
+    );
+    let id = schemas.register(&subject, &schema("long")).expect("an id");
+    assert_eq!(schemas.register(&subject, &schema("long")).ok(), Some(id));
+    assert_eq!(schemas.look_up(&subject, &schema("long")).ok(), Some(id));
+    // What is compatible is the registry's to say.
+    let config = format!("{url}/config");
+    let put = ureq::put(&config).header("Content-Type", "application/json");
+    put.send(r#"{"compatibility":"BACKWARD"}"#).expect("a setting");
+    let refused = schemas
+        .register(&subject, &schema("string"))
+        .expect_err("incompatible");
+    assert!(
+        refused.message.contains("incompatible with an earlier one"),
+        "{refused}"
+    );
+    let refused = schemas
+        .register(&subject, "{\"type\":\"recrd\"}")
+        .expect_err("no schema");
+    assert!(refused.message.contains("was not accepted"), "{refused}");
+    assert!(matches!(fetched(&settings, id).1, Some(Ok(_))));
+    let unknown = fetched(&settings, 987_654).1.expect("settled");
+    assert_eq!(
+        unknown.map(|_| ()),
+        Err("the schema registry has no schema 987654".to_owned())
+    );
+    let elsewhere = Settings::new(format!("{url}/elsewhere"));
+    assert!(refusal(&elsewhere).ends_with("is the URL right?"));
 }
