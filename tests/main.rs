@@ -27,6 +27,10 @@ mod cases {
     mod found; // What an adversarial reading found, one case each.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
+    mod job_kafka; // The same for topics, properties and secrets.
+    mod kafka_commands; // What is done with topics from the command line, and what is said of them.
+    mod kafka_readme; // The README's Kafka quick start, line by line.
+    mod kafka_security; // Who is let in, what a wrong setting comes to, and that secrets stay secret.
     mod kills; // Killed anywhere and started again, the final files are the same.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.

@@ -1,8 +1,9 @@
 //! `tidegate demo`: a generated day, all five dataflows as one job, the real protocol, and a table of what came out.
 
 use crate::arguments::DemoArguments;
-use crate::generate::{day, write_day};
+use crate::generate::{Place, day, write_day};
 use crate::job::Job;
+use crate::plan;
 use crate::print::print;
 use crate::run::run_job;
 use std::fs;
@@ -23,10 +24,15 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     let mark = out.join(MARK);
     fs::write(&mark, "replaced by the next `tidegate demo`\n").map_err(|error| failed(&mark, &error))?;
     let input = out.join("day");
-    let lines = write_day(day(&arguments.size, PARTITIONS.0, PARTITIONS.1), &input)?;
+    let lines = write_day(
+        day(&arguments.size, PARTITIONS.0, PARTITIONS.1),
+        &input,
+        Place::Files,
+    )?;
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");
-    let outcome = run_job(&Job::read(&file)?, arguments.workers, false)?;
+    let job = Job::read(&file)?;
+    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?)?;
     if arguments.json {
         return outcome.print_json();
     }
