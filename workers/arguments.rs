@@ -27,7 +27,7 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES)]
 pub struct Arguments {
-    /// Least level of log lines on standard error [default: info for run, produce, generate and demo, warn for consume, else error]
+    /// Least level of log lines on standard error [default: info for what changes something, else warn or error]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
     /// Form of log lines

@@ -120,7 +120,8 @@ fn what_correctness_fixes_is_refused_however_it_is_written() {
 
 #[test]
 fn everything_else_is_passed_on_if_librdkafka_takes_it() {
-    let good = ":9092\"\ncompression.codec = \"zstd\"\n\"fetch.max.bytes\" = 1000000\nssl = { endpoint.identification.algorithm = \"https\" }\n";
+    let good = ":9092\"\ncompression.codec = \"zstd\"\n\"fetch.max.bytes\" = 1000000\n\
+         ssl = { endpoint.identification.algorithm = \"https\" }\n";
     let lines = shown(":9092\"\n", good);
     for line in [
         "kafka.compression.codec zstd",
