@@ -3,7 +3,7 @@
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
 use crate::plan;
-use crate::print::{aligned, print, print_json};
+use crate::print::{print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::run::{Plan, Shared, Summary};
 
@@ -26,7 +27,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let plan = Plan {
         take_over: arguments.take_over,
         accept_gap: arguments.accept_gap,
-        ..plan::plan(&job, arguments.workers, arguments.follow)
+        ..plan::plan(&job, arguments.workers, arguments.follow)?
     };
     let outcome = run_job(&job, plan)?;
     if arguments.json {
