@@ -136,7 +136,7 @@ impl Campaign {
         let mut candidates = self.known();
         candidates.retain(|point| has_checkpoint || !RESTORING.contains(point));
         let least = candidates.iter().map(armed).min().unwrap_or(0);
-        candidates.retain(|point| armed(&point) == least);
+        candidates.retain(|point| armed(point) == least);
         candidates[chance.below(candidates.len() as u64) as usize]
     }
 

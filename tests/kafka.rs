@@ -73,8 +73,9 @@ pub fn create(brokers: &str, topics: &[(String, u32, bool)]) {
         replication,
         compacted: *compacted,
     });
-    let created = admin(brokers).create(&missing.collect::<Vec<_>>());
-    created.expect("topics can be created");
+    let (admin, missing) = (admin(brokers), missing.collect::<Vec<_>>());
+    // A broker that gets no time to breathe is out of its cluster for a moment.
+    until("topics are created", || admin.create(&missing).is_ok());
 }
 
 /// Runs one of Kafka's own tools against this cluster.

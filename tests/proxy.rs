@@ -239,10 +239,8 @@ impl Shared {
         while state.silent.contains(&way) {
             state = self.changed.wait(state).expect("no thread of the proxy panics");
         }
-        let mut takes = state.latency;
-        if state.bandwidth > 0 {
-            takes += Duration::from_micros(frame.len() as u64 * 1_000_000 / state.bandwidth);
-        }
+        let micros = (frame.len() as u64 * 1_000_000).checked_div(state.bandwidth);
+        let takes = state.latency + Duration::from_micros(micros.unwrap_or(0));
         drop(state);
         if !takes.is_zero() {
             thread::park_timeout(takes);

@@ -3,7 +3,7 @@
 
 use crate::broker::class;
 use crate::jobs::subset;
-use crate::kafka::{Attached, Layout, TopicJob, ask, last, shared, small_day};
+use crate::kafka::{Attached, Layout, TopicJob, admin, ask, last, shared, small_day, until};
 use crate::oracle::{Input, Job};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -63,11 +63,12 @@ fn a_partition_without_messages_holds_back_until_it_is_idle() {
         topics.layout.idle_ms = 200;
         topics.write_job_file();
         let mut running = topics.start(1, &[]);
-        assert!(
-            running.until(|| attached.count() >= 5),
-            "it ended:\n{}",
-            running.log()
-        );
+        // The first partition goes on: with all of them idle the watermark would stay where it is.
+        let has_closed = running.until(|| {
+            topics.write_far_again("orders", 0);
+            attached.count() >= 5
+        });
+        assert!(has_closed, "it ended:\n{}", running.log());
         assert!(running.kill().was_killed());
 
         // Nothing is decided anew: the windows stay closed for what comes now.
@@ -118,6 +119,9 @@ fn a_partition_that_is_added_is_read() {
         class::TOPICS,
         &["--alter", "--topic", &topic, "--partitions", "3"],
     );
+    until("the broker knows of it", || {
+        admin(shared()).partitions(&topic).is_ok_and(|count| count == 3)
+    });
     topics.grow("events", &added);
     topics.feed(3, 4);
     topics.until_committed(&mut running);

@@ -62,6 +62,9 @@ impl Layout {
 /// A message of an input: its key and its value.
 type Sent = (Option<String>, Option<Vec<u8>>);
 
+/// By input and partition: all its messages, and how many of them are in the topic.
+type Inputs = BTreeMap<(String, usize), (Vec<Sent>, usize)>;
+
 /// See the [module](self).
 pub struct TopicJob {
     /// What the oracle knows.
@@ -74,8 +77,7 @@ pub struct TopicJob {
     pub directory: Directory,
     /// What it says.
     pub expected: Expected,
-    /// By input and partition: all of them, and how many are in the topic.
-    messages: RefCell<BTreeMap<(String, usize), (Vec<Sent>, usize)>>,
+    messages: RefCell<Inputs>,
     producer: Producer,
     progress: Attached,
     /// By input, by its place in the plan, and partition: what is committed.
@@ -121,7 +123,7 @@ impl TopicJob {
     pub fn new(job: &Job, layout: Layout) -> TopicJob {
         let (name, directory) = (unique(), Directory::in_memory());
         let mut topics = vec![(format!("{name}-progress"), 1, true)];
-        let mut messages = BTreeMap::new();
+        let mut messages = Inputs::new();
         for (input, content) in &job.inputs {
             let partitions = content.partitions.len() as u32;
             if layout.files.contains(&input.as_str()) {
@@ -291,6 +293,19 @@ impl TopicJob {
             .borrow_mut()
             .insert((input.to_owned(), partition), (messages, 0));
         self.expected = expected_of(&self.job, &self.layout);
+        // One that was there before asks for the new partition later.
+        self.producer = Producer::new(&self.layout.brokers);
+    }
+
+    /// Writes the far message of a partition once more.
+    pub fn write_far_again(&self, input: &str, partition: usize) {
+        let mut messages = self.messages.borrow_mut();
+        let (all, _) = messages
+            .get_mut(&(input.to_owned(), partition))
+            .expect("a partition");
+        all.extend(far(input, partition));
+        drop(messages);
+        self.feed_to(input, partition, usize::MAX);
     }
 
     /// Starts a run on so many workers.
@@ -393,18 +408,26 @@ impl TopicJob {
         there
     }
 
-    /// Asserts that no transaction is open in an output: what is there can be read to its end.
+    /// Asserts that no transaction is open: what is there can be read to its end.
     #[track_caller]
     pub fn assert_closed(&self, story: &str) {
+        assert_eq!(
+            self.open_topics(),
+            [] as [String; 0],
+            "{story}: a transaction is open in them"
+        );
+    }
+
+    /// The topics in which a transaction is open.
+    pub fn open_topics(&self) -> Vec<String> {
         let admin = admin(&self.layout.brokers);
-        for (topic, partitions) in self.output_topics() {
-            for bounds in admin.bounds(&topic, partitions).expect("the broker answers") {
-                assert_eq!(
-                    bounds.end, bounds.high,
-                    "{story}: {topic} has an open transaction"
-                );
-            }
-        }
+        let mut topics = self.output_topics();
+        topics.insert(format!("{}-progress", self.name), 1);
+        topics.retain(|topic, partitions| {
+            let bounds = admin.bounds(topic, *partitions).expect("the broker answers");
+            bounds.iter().any(|bounds| bounds.end != bounds.high)
+        });
+        topics.into_keys().collect()
     }
 
     /// What differs from what the oracle says.

@@ -4,6 +4,7 @@ use super::attached::{consumer, message};
 use super::{Message, Topics, ask};
 use crate::broker::class;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -62,9 +63,9 @@ pub fn java_agrees(brokers: &str, prefix: &str, there: &Topics) {
             &most,
             "--timeout-ms",
             "60000",
-            "--formatter-property",
+            "--property",
             "print.partition=true",
-            "--formatter-property",
+            "--property",
             "print.key=true",
         ],
     );
