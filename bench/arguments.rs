@@ -217,6 +217,9 @@ pub struct KillsArguments {
     /// With the tie between data and progress cut: must report differences
     #[arg(long)]
     pub control: bool,
+    /// Over topics of a broker that is started for it, instead of files
+    #[arg(long)]
+    pub kafka: bool,
 }
 
 /// Of `broker`.

@@ -96,6 +96,12 @@ pub struct RunArguments {
     /// Appends to output files that were there before the job's first start, instead of refusing them
     #[arg(long)]
     pub append: bool,
+    /// Fences an instance of the job that is alive, instead of leaving it alone; for outputs in Kafka
+    #[arg(long)]
+    pub take_over: bool,
+    /// Passes over messages that retention has removed before they were read, instead of refusing
+    #[arg(long)]
+    pub accept_gap: bool,
     /// Prints the final summary as JSON
     #[arg(long)]
     pub json: bool,

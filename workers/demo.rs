@@ -3,6 +3,7 @@
 use crate::arguments::DemoArguments;
 use crate::generate::{day, write_day};
 use crate::job::Job;
+use crate::plan;
 use crate::print::print;
 use crate::run::run_job;
 use std::fs;
@@ -26,7 +27,8 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     let lines = write_day(day(&arguments.size, PARTITIONS.0, PARTITIONS.1), &input)?;
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");
-    let outcome = run_job(&Job::read(&file)?, arguments.workers, false)?;
+    let job = Job::read(&file)?;
+    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?)?;
     if arguments.json {
         return outcome.print_json();
     }

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
-use tidegate::run::{Shared, Summary};
+use tidegate::run::{Plan, Shared, Summary};
 
 /// Between two looks at the counters.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -24,7 +24,12 @@ const PROGRESS: Duration = Duration::from_millis(500);
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
     job.append |= arguments.append;
-    let outcome = run_job(&job, arguments.workers, arguments.follow)?;
+    let plan = Plan {
+        take_over: arguments.take_over,
+        accept_gap: arguments.accept_gap,
+        ..plan::plan(&job, arguments.workers, arguments.follow)?
+    };
+    let outcome = run_job(&job, plan)?;
     if arguments.json {
         outcome.print_json()
     } else {
@@ -32,9 +37,8 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
 }
 
-/// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
-pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
-    let plan = plan::plan(job, workers, follow)?;
+/// Runs a job by its plan to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
+pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
