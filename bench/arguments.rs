@@ -311,6 +311,9 @@ pub struct KafkaArguments {
     /// Producers that the floor uses in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub floor_producers: usize,
+    /// Uses the cluster that lives there (`broker up --bench --dir DIR`), warm from earlier runs
+    #[arg(long, value_name = "DIR")]
+    pub cluster: Option<PathBuf>,
     /// A line of the job file's `[kafka]` section, to try a setting of the client
     #[arg(long, value_name = "LINE")]
     pub kafka: Vec<String>,

@@ -68,7 +68,8 @@ pub fn run(arguments: &KafkaArguments, seed: u64, workers: usize, quick: bool) -
     } else {
         arguments.clone()
     };
-    let mut stage = Stage::new(seed, sizes.partitions, workers, sizes.kafka.clone())?;
+    let cluster = sizes.cluster.as_deref();
+    let mut stage = Stage::new(seed, sizes.partitions, workers, sizes.kafka.clone(), cluster)?;
     let mut results = Results::new(host(), std::env::args().skip(1).collect());
     let parts = match sizes.parts.is_empty() {
         true => KafkaPart::ALL.to_vec(),

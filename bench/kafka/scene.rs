@@ -17,7 +17,7 @@ use crate::kills_run::Program;
 use crate::workload::Part;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 use tidegate::kafka::consumer::{Consumer, Event};
@@ -59,13 +59,22 @@ pub struct Scene {
 }
 
 impl Stage {
-    /// Starts a broker.
-    pub fn new(seed: u64, partitions: u32, workers: usize, properties: Vec<String>) -> Result<Stage, String> {
+    /// Starts a broker, or uses the cluster that lives in a directory.
+    pub fn new(
+        seed: u64,
+        partitions: u32,
+        workers: usize,
+        properties: Vec<String>,
+        cluster: Option<&Path>,
+    ) -> Result<Stage, String> {
         let program = Program::find(false)?;
-        let brokers = Brokers::start(&Options {
-            is_bench: true,
-            ..Options::default()
-        })?;
+        let brokers = match cluster {
+            Some(directory) => Brokers::open(directory)?.ok_or("no cluster lives there")?,
+            None => Brokers::start(&Options {
+                is_bench: true,
+                ..Options::default()
+            })?,
+        };
         let admin =
             Admin::new(&client(brokers.bootstrap(), "admin", &[])).map_err(|error| error.to_string())?;
         let directory = std::env::temp_dir().join(format!("tidegate-bench-kafka-{}", std::process::id()));
@@ -98,7 +107,9 @@ impl Stage {
     /// Fresh topics and a job file for a part.
     pub fn scene(&mut self, part: Part, accounts: u32, interval_ms: u64) -> Result<Scene, String> {
         self.runs += 1;
-        let job = format!("run-{}", self.runs);
+        // A broker that was there before knows the runs of other processes.
+        let own = std::process::id();
+        let job = format!("run-{own}-{}", self.runs);
         let mut inputs = Vec::new();
         let mut is_table = Vec::new();
         let mut outputs = Vec::new();
@@ -108,7 +119,7 @@ impl Stage {
                     continue;
                 }
                 let owner = if spec.is_table {
-                    format!("tables-{accounts}")
+                    format!("tables-{own}-{accounts}")
                 } else {
                     job.clone()
                 };
