@@ -110,6 +110,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         outputs: outputs
             .map(|output| OutputPlan {
                 name: output.name.to_owned(),
+                schema: output.schema,
                 place: OutputPlace::Files(Vec::new()),
             })
             .collect(),

@@ -1,19 +1,19 @@
-//! The kill campaign: runs of the real program, killed at any moment and at every named point, started
-//! again until they
-//! end, and compared with a run that nobody disturbed.
+//! The kill campaign: runs of the real program, killed at any moment and at every named point, started again
+//! until they end, and compared with a run that nobody disturbed.
 //!
 //! ```text
 //!  round:  fresh copy of the day ─► run ─► killed ─► run, other workers ─► killed in restore ─► ... ─► ends
-//!                                                                            outputs as multisets of
-//! lines, against calm
+//!                                                        outputs as multisets of lines, against calm
 //!  one round in four follows its inputs, which grow meanwhile, byte by byte as it falls
 //! ```
 //!
+//! Half of the kills are by the clock, half at named points, each point as often as any other: of those that
+//! the next life can come to, one that was armed least is armed. A long campaign that never hit a point has
+//! not shown what it is there for, and fails.
+//!
 //! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With
-//! `--control`
-//! the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then finds no
-//! difference
-//! has proved nothing and fails.
+//! `--control` the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then
+//! finds no difference has proved nothing and fails.
 
 use crate::arguments::KillsArguments;
 use crate::kills_day::{DayCopy, Reference, prepare};
@@ -23,7 +23,9 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
+use tidegate::columns::aligned;
 use tidegate::crash::POINTS;
+use tidegate::record::key_hash;
 
 /// Greatest number of kills of one round before it is left to end.
 const KILLS_A_ROUND: u64 = 8;
@@ -36,6 +38,20 @@ const SOON: Duration = Duration::from_millis(60);
 
 /// Crash points are armed for one of their first so many turns.
 const TURNS: u64 = 12;
+
+/// A campaign of this many kills for each point has hit every one of them, or fails.
+const KILLS_A_POINT: u64 = 20;
+
+/// Points that a life passes only when it takes up a checkpoint.
+const RESTORING: [&str; 2] = ["during-restore", "during-replay"];
+
+/// Points that a start passes once or so: there is no later turn to wait for.
+const STARTING: [&str; 4] = [
+    "during-restore",
+    "after-claim",
+    "before-cut-back",
+    "after-cut-back",
+];
 
 /// What a campaign found.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -50,6 +66,8 @@ pub struct Campaign {
     pub by_clock: u64,
     /// Of these, at each named point.
     pub points: BTreeMap<String, u64>,
+    /// How often each point was armed; a life may end before it comes there.
+    pub armed: BTreeMap<String, u64>,
     /// Starts after a kill.
     pub restarts: u64,
     /// Runs that ended by themselves as they should not, with their last words.
@@ -64,8 +82,29 @@ impl Campaign {
         if self.control {
             !self.differences.is_empty()
         } else {
-            self.failures.is_empty() && self.differences.is_empty()
+            self.failures.is_empty() && self.differences.is_empty() && self.missed().is_empty()
         }
+    }
+
+    /// The points that it should have hit by its size, and did not.
+    fn missed(&self) -> Vec<&'static str> {
+        let is_long = self.kills >= KILLS_A_POINT * POINTS.len() as u64;
+        let missed = POINTS.iter().filter(|point| !self.points.contains_key(**point));
+        missed.filter(|_| is_long).copied().collect()
+    }
+
+    /// A point that was armed least, of those that the next life can come to.
+    fn next_point(&self, has_checkpoint: bool, chance: &mut Chance) -> &'static str {
+        let armed = |point: &&str| self.armed.get(*point).copied().unwrap_or(0);
+        let within_reach = || {
+            POINTS
+                .iter()
+                .copied()
+                .filter(|point| has_checkpoint || !RESTORING.contains(point))
+        };
+        let least = within_reach().map(|point| armed(&point)).min().unwrap_or(0);
+        let candidates: Vec<_> = within_reach().filter(|point| armed(point) == least).collect();
+        candidates[chance.below(candidates.len() as u64) as usize]
     }
 
     /// As text for people.
@@ -87,14 +126,22 @@ impl Campaign {
             kills - by_clock,
             POINTS.len(),
         );
-        let points = POINTS.iter().map(|point| {
-            let count = self
-                .points
-                .get(*point)
-                .map_or_else(|| "-".to_owned(), u64::to_string);
-            vec![(*point).to_owned(), count]
-        });
-        text.push_str(&crate::report::aligned(&points.collect::<Vec<_>>()));
+        let count = |counts: &BTreeMap<String, u64>, point: &str| {
+            counts.get(point).map_or_else(|| "-".to_owned(), u64::to_string)
+        };
+        let row = |point: &&str| {
+            vec![
+                (*point).to_owned(),
+                count(&self.points, point),
+                count(&self.armed, point),
+            ]
+        };
+        let mut rows = vec![["point", "kills", "armed"].map(str::to_owned).to_vec()];
+        rows.extend(POINTS.iter().map(row));
+        text.push_str(&aligned(&rows));
+        for point in self.missed() {
+            text.push_str(&format!("{point} WAS NEVER HIT\n"));
+        }
         for line in self.failures.iter().chain(&self.differences) {
             text.push_str(line);
             text.push('\n');
@@ -102,7 +149,7 @@ impl Campaign {
         let (differences, failures) = (self.differences.len(), self.failures.len());
         let verdict = match (self.control, self.holds()) {
             (false, true) => "every output is what it would have been without a kill",
-            (false, false) => "OUTPUTS DIFFER OR RUNS FAILED",
+            (false, false) => "OUTPUTS DIFFER, RUNS FAILED OR POINTS WERE MISSED",
             (true, true) => "the control arm shows differences, as it must",
             (true, false) => "THE CONTROL ARM SHOWS NO DIFFERENCE: this campaign proves nothing",
         };
@@ -125,7 +172,8 @@ impl Chance {
     /// Less than `bound`, which is > 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.drawn += 1;
-        crate::digest::joined(&[self.seed, self.drawn]) % bound
+        // A hash that is good for numbers that follow each other: one draw must not tell the next.
+        key_hash(&[self.seed.to_le_bytes(), self.drawn.to_le_bytes()].concat()) % bound
     }
 
     /// Up to `longest`.
@@ -204,7 +252,7 @@ fn round(
         let death = if left == 0 {
             Death::None
         } else {
-            death(reference.seconds, chance)
+            death(reference.seconds, copy.has_checkpoint(), campaign, chance)
         };
         let end = program.run(copy, workers, death, growth.as_mut(), chance);
         story.push(format!("{workers} workers, {death:?}: {end:?}"));
@@ -247,14 +295,15 @@ fn round(
 }
 
 /// How the next life ends: at a point, at any time of an undisturbed run, or soon after the start.
-fn death(calm: Duration, chance: &mut Chance) -> Death {
+fn death(calm: Duration, has_checkpoint: bool, campaign: &mut Campaign, chance: &mut Chance) -> Death {
     match chance.below(4) {
         0 => Death::After(chance.within(calm)),
         1 => Death::After(chance.within(SOON)),
         _ => {
-            let name = POINTS[chance.below(POINTS.len() as u64) as usize];
-            // Points of a start are passed once: half of the turns are the first.
-            let turn = if chance.below(2) == 0 {
+            let name = campaign.next_point(has_checkpoint, chance);
+            *campaign.armed.entry(name.to_owned()).or_default() += 1;
+            // Half of the turns are the first.
+            let turn = if STARTING.contains(&name) || chance.below(2) == 0 {
                 1
             } else {
                 1 + chance.below(TURNS)
@@ -283,20 +332,49 @@ mod tests {
     }
 
     #[test]
-    fn every_point_and_the_clock_are_drawn() {
+    fn draws_that_follow_each_other_are_independent() {
         let mut chance = Chance::new(1);
-        let deaths: Vec<_> = (0..2_000)
-            .map(|_| death(Duration::from_secs(1), &mut chance))
-            .collect();
-        for point in POINTS {
-            assert!(
-                deaths
-                    .iter()
-                    .any(|death| matches!(death, Death::Point { name, .. } if name == point)),
-                "{point}"
-            );
+        let mut seen = [[0; 16]; 4];
+        for _ in 0..10_000 {
+            let first = chance.below(4) as usize;
+            seen[first][chance.below(16) as usize] += 1;
         }
-        assert!(deaths.iter().any(|death| matches!(death, Death::After(_))));
+        let all = seen.as_flattened();
+        assert!(all.iter().all(|count| (90..230).contains(count)), "{all:?}");
+    }
+
+    #[test]
+    fn points_are_armed_evenly_and_restoring_ones_only_on_a_checkpoint() {
+        let (mut campaign, mut chance) = (Campaign::default(), Chance::new(1));
+        let mut clock = 0;
+        for life in 0..2_000 {
+            let has_checkpoint = life % 2 == 1;
+            match death(Duration::from_secs(1), has_checkpoint, &mut campaign, &mut chance) {
+                Death::Point { name, .. } => assert!(has_checkpoint || !RESTORING.contains(&name)),
+                _ => clock += 1,
+            }
+        }
+        let armed: Vec<_> = POINTS.iter().map(|point| campaign.armed[*point]).collect();
+        let (least, most) = (armed.iter().min(), armed.iter().max());
+        assert!(
+            most.zip(least).is_some_and(|(most, least)| most - least <= 2),
+            "{armed:?}"
+        );
+        assert!((900..1_100).contains(&clock), "{clock} of 2000 by the clock");
+    }
+
+    #[test]
+    fn a_long_campaign_that_missed_a_point_does_not_hold() {
+        let mut campaign = Campaign {
+            kills: KILLS_A_POINT * POINTS.len() as u64,
+            points: POINTS.iter().map(|point| ((*point).to_owned(), 1)).collect(),
+            ..Campaign::default()
+        };
+        assert!(campaign.holds());
+        campaign.points.remove("during-restore");
+        assert!(!campaign.holds() && campaign.text().contains("during-restore WAS NEVER HIT"));
+        campaign.kills -= 1;
+        assert!(campaign.holds(), "a short one may miss some");
     }
 
     #[test]

@@ -180,6 +180,12 @@ impl Reference {
 }
 
 impl DayCopy {
+    /// Whether a life would take up a checkpoint.
+    pub fn has_checkpoint(&self) -> bool {
+        fs::read_dir(self.directory.join("state/manifests"))
+            .is_ok_and(|mut manifests| manifests.next().is_some())
+    }
+
     /// Removes it.
     pub fn remove(&self) {
         // What stays behind is only in the way of a person.

@@ -200,45 +200,52 @@ mod tests {
         }
     }
 
+    /// The engine gives what the loop gives, on up to so many workers, for every part; `of` is what must not be 0.
+    fn agree(
+        by_hand: fn(Part) -> Case,
+        engine: fn(Part, usize) -> Case,
+        workers: usize,
+        of: fn(&Tally) -> u64,
+    ) {
+        for part in Part::ALL {
+            let expected = tally(by_hand(part));
+            assert!(of(&expected) > 0, "{part:?} gives nothing");
+            for workers in 1..=workers {
+                let found = tally(engine(part, workers));
+                assert_eq!(found, expected, "{part:?}, {workers} workers");
+            }
+        }
+    }
+
     /// The loops and the engine know nothing of each other, and yet give the same messages, on any number
     /// of workers.
     #[test]
     fn engine_and_loops_agree() {
-        for part in Part::ALL {
-            let expected = tally(Case::Loop { part, size: SIZE });
-            assert!(expected.count > 0, "{part:?} gives nothing");
-            for workers in 1..=3 {
-                assert_eq!(
-                    tally(Case::Decoded {
-                        part,
-                        size: SIZE,
-                        workers
-                    }),
-                    expected,
-                    "{part:?}, {workers} workers"
-                );
-            }
-        }
+        agree(
+            |part| Case::Loop { part, size: SIZE },
+            |part, workers| Case::Decoded {
+                part,
+                size: SIZE,
+                workers,
+            },
+            3,
+            |tally| tally.count,
+        );
     }
 
     /// To the byte, where messages are encoded.
     #[test]
     fn encoded_messages_agree() {
-        for part in Part::ALL {
-            let expected = tally(Case::LoopBytes { part, size: SIZE });
-            assert!(expected.bytes > 0, "{part:?} gives nothing");
-            for workers in 1..=2 {
-                assert_eq!(
-                    tally(Case::Bytes {
-                        part,
-                        size: SIZE,
-                        workers
-                    }),
-                    expected,
-                    "{part:?}, {workers} workers"
-                );
-            }
-        }
+        agree(
+            |part| Case::LoopBytes { part, size: SIZE },
+            |part, workers| Case::Bytes {
+                part,
+                size: SIZE,
+                workers,
+            },
+            2,
+            |tally| tally.bytes,
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use tidegate::columns::aligned;
 
 /// Everything about a run.
 #[derive(Serialize)]
@@ -233,43 +234,9 @@ pub fn titled(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<V
     rows
 }
 
-/// Columns side by side, numbers to the right.
-pub fn aligned(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
-            let is_number = cell.parse::<f64>().is_ok();
-            if is_number {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        });
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_stand_to_the_right() {
-        let rows = [vec!["a", "b"], vec!["long", "1"], vec!["x", "12.5"]]
-            .map(|row| row.into_iter().map(str::to_owned).collect());
-        assert_eq!(aligned(&rows), "a     b\nlong     1\nx     12.5\n");
-        assert_eq!(aligned(&[]), "");
-    }
 
     #[test]
     fn a_report_names_its_host_and_what_was_missed() {

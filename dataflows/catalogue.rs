@@ -15,9 +15,17 @@
 //! is the order of every plan, whatever order a job file names them in; never reorder them, state is found
 //! again by position.
 
-use crate::records::Order;
+use crate::alerts::{DeviceMessage, OutboundMessage};
+use crate::enriched_orders::EnrichedOrder;
+use crate::event_counts::CountResult;
+use crate::records::{
+    AccountAuthorizations, AccountEntry, CustomerAlertSettings, CustomerDevices, Event, Order, Payment,
+    Transaction,
+};
+use crate::risk_pattern::{RiskAlert, RiskTimeout};
+use crate::tumbling_aggregates::OrderStats;
 use crate::{alerts, enriched_orders, event_counts, risk_pattern, tumbling_aggregates};
-use tidegate::record::Records;
+use tidegate::record::{DeadLetter, Output, Record, Records};
 use tidegate::run::wiring::Wiring;
 use tidegate::time::Millis;
 
@@ -28,6 +36,8 @@ pub struct InputSpec {
     pub name: &'static str,
     /// The record it carries, by its name in the contract.
     pub record: &'static str,
+    /// Avro schema (JSON) of the record.
+    pub schema: &'static str,
     /// A table: the last write of a key wins, a null value removes the row, nothing is late.
     pub is_table: bool,
     /// Default of the setting of this name, milliseconds.
@@ -41,51 +51,62 @@ pub struct InputSpec {
 pub struct OutputSpec {
     /// Its name in job files.
     pub name: &'static str,
+    /// Avro schema (JSON) of its messages.
+    pub schema: &'static str,
 }
 
 /// The output of the job itself, where every input and dataflow sends what changed no result.
-pub const DEAD_LETTERS: OutputSpec = OutputSpec { name: "dead_letters" };
+pub const DEAD_LETTERS: OutputSpec = output::<DeadLetter>("dead_letters");
 
 /// The optional input that `device_push` hangs on.
 pub const DEVICES: InputSpec = InputSpec {
     is_optional: true,
-    ..table("devices", "CustomerDevices")
+    ..table::<CustomerDevices>("devices")
 };
 
 /// The output that is there exactly when [`DEVICES`] is.
-pub const DEVICE_PUSH: OutputSpec = OutputSpec { name: "device_push" };
+pub const DEVICE_PUSH: OutputSpec = output::<DeviceMessage>("device_push");
 
 const ALERTS_INPUTS: &[InputSpec] = &[
-    events("entries", "AccountEntry", 0),
-    table("authorizations", "AccountAuthorizations"),
-    table("settings", "CustomerAlertSettings"),
+    events::<AccountEntry>("entries", 0),
+    table::<AccountAuthorizations>("authorizations"),
+    table::<CustomerAlertSettings>("settings"),
     DEVICES,
 ];
 const ALERTS_OUTPUTS: &[OutputSpec] = &[
-    OutputSpec { name: "email" },
-    OutputSpec { name: "sms" },
-    OutputSpec { name: "push" },
+    output::<OutboundMessage>("email"),
+    output::<OutboundMessage>("sms"),
+    output::<OutboundMessage>("push"),
     DEVICE_PUSH,
 ];
-const ORDERS: InputSpec = events("orders", "Order", 0);
-const PAYMENTS: InputSpec = events("payments", "Payment", 0);
-const TRANSACTIONS: InputSpec = events("transactions", "Transaction", 5_000);
-const EVENTS: InputSpec = events("events", "Event", 0);
+const ORDERS: InputSpec = events::<Order>("orders", 0);
+const PAYMENTS: InputSpec = events::<Payment>("payments", 0);
+const TRANSACTIONS: InputSpec = events::<Transaction>("transactions", 5_000);
+const EVENTS: InputSpec = events::<Event>("events", 0);
 
-const fn events(name: &'static str, record: &'static str, max_out_of_orderness_ms: Millis) -> InputSpec {
+const fn output<O: Output>(name: &'static str) -> OutputSpec {
+    OutputSpec {
+        name,
+        schema: O::SCHEMA,
+    }
+}
+
+const fn events<R: Record>(name: &'static str, max_out_of_orderness_ms: Millis) -> InputSpec {
     InputSpec {
         name,
-        record,
+        record: R::NAME,
+        schema: R::SCHEMA,
         is_table: false,
         max_out_of_orderness_ms,
         is_optional: false,
     }
 }
 
-const fn table(name: &'static str, record: &'static str) -> InputSpec {
+const fn table<R: Record>(name: &'static str) -> InputSpec {
     InputSpec {
         name,
-        record,
+        record: R::NAME,
+        schema: R::SCHEMA,
         is_table: true,
         max_out_of_orderness_ms: 0,
         is_optional: false,
@@ -149,15 +170,17 @@ impl Dataflow {
         match self {
             Dataflow::Alerts if has_devices => ALERTS_OUTPUTS,
             Dataflow::Alerts => &ALERTS_OUTPUTS[..ALERTS_OUTPUTS.len() - 1], // DEVICE_PUSH is the last
-            Dataflow::TumblingAggregates => &[OutputSpec { name: "aggregates" }],
-            Dataflow::EnrichedOrders => &[OutputSpec { name: "enriched" }],
-            Dataflow::RiskPattern => &[
-                OutputSpec { name: "risk_alerts" },
-                OutputSpec {
-                    name: "risk_timeouts",
-                },
-            ],
-            Dataflow::EventCounts => &[OutputSpec { name: "counts" }],
+            Dataflow::TumblingAggregates => const { &[output::<OrderStats>("aggregates")] },
+            Dataflow::EnrichedOrders => const { &[output::<EnrichedOrder>("enriched")] },
+            Dataflow::RiskPattern => {
+                const {
+                    &[
+                        output::<RiskAlert>("risk_alerts"),
+                        output::<RiskTimeout>("risk_timeouts"),
+                    ]
+                }
+            }
+            Dataflow::EventCounts => const { &[output::<CountResult>("counts")] },
         }
     }
 }

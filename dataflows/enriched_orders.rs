@@ -57,6 +57,8 @@ pub struct EnrichedOrder {
 }
 
 impl Output for EnrichedOrder {
+    const SCHEMA: &'static str = include_str!("schemas/EnrichedOrder.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }

@@ -39,6 +39,8 @@ pub struct CountResult {
 }
 
 impl Output for CountResult {
+    const SCHEMA: &'static str = include_str!("schemas/CountResult.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }

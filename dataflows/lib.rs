@@ -11,5 +11,7 @@ pub mod generator;
 pub mod records;
 pub mod risk_pattern;
 #[cfg(test)]
+mod schema_tests;
+#[cfg(test)]
 mod trial;
 pub mod tumbling_aggregates;

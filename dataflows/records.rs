@@ -183,6 +183,7 @@ strict_record! {
 
 impl Record for AccountEntry {
     const NAME: &'static str = "AccountEntry";
+    const SCHEMA: &'static str = include_str!("schemas/AccountEntry.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.booked_at)
@@ -197,6 +198,7 @@ impl Record for AccountEntry {
 
 impl Record for AccountAuthorizations {
     const NAME: &'static str = "AccountAuthorizations";
+    const SCHEMA: &'static str = include_str!("schemas/AccountAuthorizations.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         None
@@ -209,6 +211,7 @@ impl Record for AccountAuthorizations {
 
 impl Record for CustomerAlertSettings {
     const NAME: &'static str = "CustomerAlertSettings";
+    const SCHEMA: &'static str = include_str!("schemas/CustomerAlertSettings.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         None
@@ -243,6 +246,7 @@ impl AlertRule {
 
 impl Record for CustomerDevices {
     const NAME: &'static str = "CustomerDevices";
+    const SCHEMA: &'static str = include_str!("schemas/CustomerDevices.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         None
@@ -255,6 +259,7 @@ impl Record for CustomerDevices {
 
 impl Record for Order {
     const NAME: &'static str = "Order";
+    const SCHEMA: &'static str = include_str!("schemas/Order.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.placed_at)
@@ -268,6 +273,7 @@ impl Record for Order {
 
 impl Record for Payment {
     const NAME: &'static str = "Payment";
+    const SCHEMA: &'static str = include_str!("schemas/Payment.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.paid_at)
@@ -281,6 +287,7 @@ impl Record for Payment {
 
 impl Record for Transaction {
     const NAME: &'static str = "Transaction";
+    const SCHEMA: &'static str = include_str!("schemas/Transaction.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.occurred_at)
@@ -295,6 +302,7 @@ impl Record for Transaction {
 
 impl Record for Event {
     const NAME: &'static str = "Event";
+    const SCHEMA: &'static str = include_str!("schemas/Event.avsc");
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.occurred_at)

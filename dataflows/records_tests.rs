@@ -2,6 +2,7 @@
 
 use super::*;
 use serde::Serialize;
+use tidegate::format::avro::{self, Encoder, Writer};
 use tidegate::format::json::{Message, Rejected, decode_line, write_line};
 use tidegate::record::{Output, Rank, key_hash};
 
@@ -262,6 +263,8 @@ struct Echo<R> {
 }
 
 impl<R: Record> Output for Echo<R> {
+    const SCHEMA: &'static str = R::SCHEMA;
+
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }
@@ -342,4 +345,48 @@ fn whatever_is_accepted_comes_back_as_itself() {
     seeds::<Payment>(PAYMENT);
     seeds::<Transaction>(TRANSACTION);
     seeds::<Event>(EVENT);
+}
+
+/// An accepted record comes back as itself from Avro, by its own schema: the type and its schema agree.
+fn check_avro<R: Record>(line: &str) {
+    let record = decode_line::<R>(line.as_bytes(), true)
+        .expect("a good line")
+        .value;
+    let record = record.expect("a record");
+    let mut message = Vec::new();
+    Encoder::new(R::SCHEMA, 7)
+        .expect("a schema")
+        .encode(&record, &mut message);
+    let writer = Writer::parse(R::SCHEMA, &[]).expect("a schema");
+    assert_eq!(
+        avro::decode::<R>(&writer, avro::body(&message)),
+        Ok(record.clone())
+    );
+    // Another library reads the same names and symbols.
+    let schema = apache_avro::Schema::parse_str(R::SCHEMA).expect("Avro");
+    let value = apache_avro::from_avro_datum(&schema, &mut avro::body(&message), None).expect("a value");
+    let json = serde_json::to_value(&record).expect("records are JSON");
+    assert_eq!(serde_json::Value::try_from(value).expect("a value is JSON"), json);
+    let name_of = schema.name().expect("a named type").fullname(None);
+    assert_eq!(name_of, format!("tidegate.{}", R::NAME));
+}
+
+#[test]
+fn records_and_their_schemas_agree() {
+    check_avro::<AccountEntry>(ENTRY);
+    check_avro::<AccountEntry>(&ENTRY.replace("DEBIT", "CREDIT").replace("\"B/2\"", "null"));
+    check_avro::<AccountAuthorizations>(AUTHORIZATIONS);
+    check_avro::<CustomerAlertSettings>(SETTINGS);
+    for (_, symbol) in RuleType::ALL {
+        let line = SETTINGS.replace("BALANCE_BELOW", symbol);
+        check_avro::<CustomerAlertSettings>(&line.replace("-100,", "-100,\"counterparty\":\"x\","));
+    }
+    for (_, symbol) in Channel::ALL {
+        check_avro::<CustomerAlertSettings>(&SETTINGS.replace("EMAIL", symbol));
+    }
+    check_avro::<CustomerDevices>(DEVICES);
+    check_avro::<Order>(ORDER);
+    check_avro::<Payment>(PAYMENT);
+    check_avro::<Transaction>(TRANSACTION);
+    check_avro::<Event>(EVENT);
 }

@@ -105,6 +105,8 @@ impl Serialize for RiskAlert {
 }
 
 impl Output for RiskAlert {
+    const SCHEMA: &'static str = include_str!("schemas/RiskAlert.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.first.user_id)
     }
@@ -137,6 +139,8 @@ pub struct RiskTimeout {
 }
 
 impl Output for RiskTimeout {
+    const SCHEMA: &'static str = include_str!("schemas/RiskTimeout.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.user_id)
     }

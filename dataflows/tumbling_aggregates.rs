@@ -66,6 +66,8 @@ pub struct OrderStats {
 }
 
 impl Output for OrderStats {
+    const SCHEMA: &'static str = include_str!("schemas/OrderStats.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.key)
     }

@@ -15,7 +15,7 @@ pub enum Kind {
     Configuration = 3,
     /// An input is missing, shorter than it was, or was replaced.
     InputGone = 4,
-    /// The state directory or an output is damaged, stale or of another job.
+    /// The state or an output is damaged, not to be read, stale or of another job.
     StateDamaged = 5,
     /// Another instance holds the job, or took it over.
     AnotherInstance = 6,

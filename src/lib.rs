@@ -10,14 +10,15 @@
 //!
 //! The rooms, in the order to read them:
 //!
-//! - [`time`], [`record`], [`limits`], [`error`]: the vocabulary.
+//! - [`time`], [`record`], [`limits`], [`error`], [`secret`]: the vocabulary.
 //! - [`operators`]: one driver, one pure core per operator.
 //! - [`format`](mod@format): bytes to records and back.
 //! - [`source`]: partitions to epochs. [`pace`]: which epoch comes next.
-//! - [`sink`]: encoded rows, sealed epochs, commits.
+//! - [`sink`]: encoded rows, sealed epochs, commits. [`kafka`]: the clients that sources and sinks of topics
+//!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
-//! - [`run`]: a job's threads. [`metrics`]: what they count.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -54,6 +55,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod columns;
 pub mod crash;
 pub mod error;
 pub mod format;
@@ -66,6 +68,7 @@ pub mod record;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;
+pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;

@@ -29,6 +29,10 @@ pub const IN_FLIGHT_EPOCHS: usize = 4_096;
 /// Encoded rows that are sealed and not committed: beyond it the source waits.
 pub const IN_FLIGHT_BYTES: usize = 256 << 20;
 
+/// A Kafka transaction holds epochs of at most so many bytes of rows, or one epoch: what is in it must be
+/// acknowledged within [`COMMIT`](crate::kafka::producer::COMMIT).
+pub const TRANSACTION_BYTES: usize = 16 << 20;
+
 /// Epochs without output wait for a commit in groups of at most so many.
 pub const GROUP_EPOCHS: usize = 1_024;
 
@@ -50,6 +54,18 @@ pub const FOLLOW: Duration = Duration::from_millis(2);
 
 /// How often a followed input is searched for new files.
 pub const DISCOVER: Duration = Duration::from_secs(1);
+
+/// A request to the schema registry may take this long in all ...
+pub const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// ... and is tried again after this pause, which doubles with every failure ...
+pub const REGISTRY_RETRY: Duration = Duration::from_millis(100);
+
+/// ... up to this one.
+pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// Longest answer of the schema registry.
+pub const REGISTRY_ANSWER_BYTES: u64 = 1 << 20;
 
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
@@ -75,5 +91,9 @@ const _: () = assert!(
 const _: () = assert!(
     GROUP_EPOCHS < IN_FLIGHT_EPOCHS,
     "a full pipeline always has a group to commit"
+);
+const _: () = assert!(
+    TRANSACTION_BYTES < IN_FLIGHT_BYTES,
+    "one transaction is written while the next one's rows are made"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

@@ -41,6 +41,10 @@ pub trait Record:
     /// The record's name in the contract, for error texts.
     const NAME: &'static str;
 
+    /// The record's Avro schema (JSON): what a writer's schema is resolved against. Its fields and symbols
+    /// stand in the order of the type's.
+    const SCHEMA: &'static str;
+
     /// Event time of the record; none for rows of tables.
     fn event_time(&self) -> Option<Millis>;
 
@@ -109,6 +113,10 @@ pub struct Rank(pub u64, pub u64, pub u64);
 
 /// A message type of the contract: what goes to an output.
 pub trait Output: Serialize + Clone + std::fmt::Debug + Send + 'static {
+    /// The message's Avro schema (JSON): what it is written by. Its fields and symbols stand in the order in
+    /// which `Serialize` gives them.
+    const SCHEMA: &'static str;
+
     /// The message key.
     fn key(&self) -> Option<&str>;
     /// The order within output and epoch. `Serialize` gives the message value.
@@ -178,6 +186,8 @@ impl DeadLetter {
 }
 
 impl Output for DeadLetter {
+    const SCHEMA: &'static str = include_str!("format/schemas/DeadLetter.avsc");
+
     fn key(&self) -> Option<&str> {
         self.key.as_deref().and_then(|key| std::str::from_utf8(key).ok())
     }

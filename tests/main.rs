@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
 #[path = "../bench/broker.rs"]
 mod broker; // A real Kafka cluster and schema registry.
+mod bucket; // An object store on a loopback port.
 mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
 mod jobs; // Jobs as files and as what must come out of them.
@@ -30,5 +31,6 @@ mod cases {
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
+    mod state; // The state at a URL: on a disk, in an object store, unreachable.
     mod wild; // Seeded small jobs of extremes against the oracle.
 }

@@ -2,8 +2,9 @@
 
 use crate::arguments::CheckArguments;
 use crate::job::{Input, InputFile, Job, Output};
-use crate::print::{aligned, print, print_json};
+use crate::print::{print, print_json};
 use serde_json::{Value, json};
+use tidegate::columns::aligned;
 use tidegate::error::Result;
 
 /// Reads the job and prints what it means.

@@ -10,7 +10,7 @@ use tidegate::error::{Error, Result};
 /// Prints the graph of the job.
 pub fn graph(arguments: &GraphArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
-    let plan = Arc::new(plan::plan(&job, 1, false));
+    let plan = Arc::new(plan::plan(&job, 1, false)?);
     let graph = tidegate::run::graph::graph(&plan, plan::build(&job)).simplified();
     if arguments.json {
         let value = serde_json::to_value(&graph).map_err(|error| Error::internal(error.to_string()))?;

@@ -11,7 +11,7 @@
 //!
 //! Dataflows, inputs and outputs are in the order of the catalogue, whatever their order in the file; state
 //! is found again by these positions. Paths are relative to the job file. What the contract knows and this
-//! version does not have (Kafka, Avro, object stores) is refused as such, not as an unknown key.
+//! version does not have (Kafka, Avro) is refused as such, not as an unknown key.
 
 mod files;
 mod kafka;
@@ -67,15 +67,17 @@ pub struct Job {
 pub enum State {
     /// A directory, absolute; created when missing.
     Directory(PathBuf),
-    /// An object store.
+    /// An object store that is not a local directory.
     Url(String),
 }
 
 /// Encoding of an input or output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object per line.
+    /// JSON: in a file one object per line, in a topic the value alone.
     Json,
+    /// Avro with the wire header of the schema registry; topics only.
+    Avro,
 }
 
 /// An input, decided.
@@ -333,6 +335,7 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Format::Json => "json",
+            Format::Avro => "avro",
         }
     }
 }

@@ -1,10 +1,11 @@
 //! From a decided job to a plan of the engine.
 
-use crate::job::{Input, InputFile, InputPlace, Job, OutputPlace, matching};
+use crate::job::{self, Input, InputFile, InputPlace, Job, OutputPlace, matching};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate::error::{Error, Kind};
+use tidegate::error::{Error, Kind, Result};
+use tidegate::format::registry::Schemas;
 use tidegate::pace::Cutting;
 use tidegate::run::{self, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
 use tidegate::sink::encode::Format;
@@ -13,29 +14,39 @@ use tidegate::source::{InputSettings, Medium};
 use tidegate_dataflows::catalogue;
 
 /// The plan of `job` for a finite or a followed run.
-pub fn plan(job: &Job, workers: u16, follow: bool) -> Plan {
-    let inputs = job
-        .inputs
-        .iter()
-        .zip(0..)
-        .map(|(input, index)| input_plan(job, input, index));
-    let output = |output: &crate::job::Output| OutputPlan {
+pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
+    let output = |output: &job::Output| OutputPlan {
         name: output.spec.name.to_owned(),
         place: match &output.place {
             OutputPlace::Files { files, .. } => run::OutputPlace::Files(files.clone()),
             OutputPlace::Topic(name) => run::OutputPlace::Topic {
                 name: name.clone(),
                 partitions: 0,
-                format: Format::Json,
+                format: match output.format {
+                    job::Format::Json => Format::Json,
+                    job::Format::Avro => Format::Avro(None),
+                },
             },
         },
+        schema: output.spec.schema,
     };
+    let schemas = match job.kafka.as_ref().and_then(|kafka| kafka.registry.as_ref()) {
+        Some(registry) => Some(Arc::new(Schemas::start(registry)?)),
+        None => None,
+    };
+    let inputs = job
+        .inputs
+        .iter()
+        .zip(0..)
+        .map(|(input, index)| input_plan(job, input, index, schemas.as_ref()));
     let kafka = job.kafka.as_ref().map(|kafka| KafkaPlan {
         settings: kafka.settings.clone(),
         transaction_timeout: Duration::from_millis(kafka.transaction_timeout_ms),
+        schemas: schemas.clone(),
+        register_schemas: kafka.register_schemas,
     });
     let follow = follow || job.reads_topics();
-    Plan {
+    Ok(Plan {
         name: job.name.clone(),
         root: job.directory().to_path_buf(),
         plan_hash: job.plan_hash(),
@@ -55,7 +66,7 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Plan {
             },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
-    }
+    })
 }
 
 /// A shard of the job's output files; none where it has no output in files.
@@ -77,10 +88,11 @@ pub fn build(job: &Job) -> Build {
     Arc::new(move |wiring| catalogue::build(wiring, &dataflows, &settings))
 }
 
-fn input_plan(job: &Job, input: &Input, index: u16) -> InputPlan {
-    let medium = match input.place {
-        InputPlace::Files { .. } => Medium::Lines,
-        InputPlace::Topic { .. } => Medium::Json,
+fn input_plan(job: &Job, input: &Input, index: u16, schemas: Option<&Arc<Schemas>>) -> InputPlan {
+    let medium = match (&input.place, input.format, schemas) {
+        (InputPlace::Files { .. }, ..) => Medium::Lines,
+        (InputPlace::Topic { .. }, job::Format::Avro, Some(schemas)) => Medium::Avro(Arc::clone(schemas)),
+        (InputPlace::Topic { .. }, ..) => Medium::Json,
     };
     let place = match &input.place {
         InputPlace::Topic { name, from } => run::InputPlace::Topic {

@@ -3,7 +3,7 @@
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
 use crate::plan;
-use crate::print::{aligned, print, print_json};
+use crate::print::{print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::run::{Shared, Summary};
 
@@ -33,7 +34,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 /// Runs a job to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, workers: u16, follow: bool) -> Result<Outcome> {
-    let plan = plan::plan(job, workers, follow);
+    let plan = plan::plan(job, workers, follow)?;
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;

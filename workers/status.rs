@@ -4,13 +4,14 @@
 use crate::arguments::StatusArguments;
 use crate::job::{Job, State};
 use crate::plan;
-use crate::print::{aligned, print, print_json};
+use crate::print::{print, print_json};
 use indicatif::HumanBytes;
 use serde::Serialize;
 use std::fs;
 use tidegate::checkpoint::binding::Positions;
 use tidegate::checkpoint::progress::{self, Log};
 use tidegate::checkpoint::{claim, manifest, store};
+use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::sink::files::Shard;
 use tidegate::time::{AFTER_ALL, BEFORE_ALL, Epoch, Millis};

@@ -188,6 +188,8 @@ impl Serialize for OutboundMessage {
 }
 
 impl Output for OutboundMessage {
+    const SCHEMA: &'static str = include_str!("../schemas/OutboundMessage.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.address)
     }
@@ -219,6 +221,8 @@ impl Serialize for DeviceMessage {
 }
 
 impl Output for DeviceMessage {
+    const SCHEMA: &'static str = include_str!("../schemas/DeviceMessage.avsc");
+
     fn key(&self) -> Option<&str> {
         Some(&self.device.push_id)
     }

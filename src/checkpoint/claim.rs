@@ -8,9 +8,10 @@
 use super::frame::{frame, unframe};
 use super::store::{self, Published, Store};
 use crate::error::{Error, Kind, Result};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasher, Hasher};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 const KIND: &str = "claim-1";
 
@@ -46,10 +47,6 @@ impl Claim {
     pub fn new(generation: u64, plan_hash: u64, shards: Vec<Vec<String>>) -> Self {
         // The standard library seeds its hashers from the system's randomness.
         let nonce = std::hash::RandomState::new().build_hasher().finish();
-        // A clock before 1970 is worth no refusal: the text is for people.
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
         Claim {
             generation,
             nonce,
@@ -58,7 +55,7 @@ impl Claim {
             transactional_ids: Vec::new(),
             control: None,
             pid: std::process::id(),
-            started: utc(seconds),
+            started: DateTime::<Utc>::from(SystemTime::now()).to_rfc3339_opts(SecondsFormat::Secs, true),
         }
     }
 }
@@ -105,25 +102,6 @@ fn decode(bytes: &[u8]) -> Result<Claim, String> {
     serde_json::from_slice(unframe(KIND, bytes)?).map_err(|error| error.to_string())
 }
 
-/// `2026-01-31T12:00:00Z` of seconds since the Unix epoch (proleptic Gregorian; years begin in March, so that
-/// the leap day is the last of its year).
-fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -153,18 +131,5 @@ mod tests {
     fn every_damage_is_found() {
         let body = serde_json::to_vec(&Claim::new(3, u64::MAX, vec![])).unwrap();
         assert_every_damage_is_found(&frame(KIND, &body), decode);
-    }
-
-    #[test]
-    fn utc_of_known_seconds() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-            (1_709_251_199, "2024-02-29T23:59:59Z"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
     }
 }

@@ -25,6 +25,12 @@
 //! epochs above all recorded ones. So a refused start changes nothing that a later one reads. (Kafka has a
 //! fence instead of locks and must claim first, for its fence settles what was in doubt.)
 //!
+//! **Kafka.** A shard of topics has its progress and bindings in a compacted topic, written in the transaction of
+//! the outputs: the commit is the transaction's. Its start claims first, then initialises every transactional id
+//! that any claim has named, which settles what was in doubt, lists the claims again, and only then reads
+//! progress ([`crate::run::shards`]). A table's topic may have lost what an epoch took: its messages are kept
+//! with the binding ([`binding::Kept`]) until checkpoints cover them.
+//!
 //! **Refused:** another plan; a state that has begun whose progress is missing; a progress log of another
 //! history, or behind the checkpoint; outputs shorter than recorded; a binding missing between checkpoint and
 //! commit; damage in a progress log. A damaged manifest or chunk is named, and the checkpoint before it is
@@ -37,7 +43,8 @@
 //! [`CHECKPOINTS_KEPT`] manifests no longer need them. What [`decide`] decides is a pure function of what was
 //! observed.
 //!
-//! Only [`store`] and [`lock`] do I/O in this room; sinks own their progress logs. No timely types here.
+//! Only [`store`] (on what [`objects`] names) and [`lock`] do I/O in this room; sinks own their progress logs. No
+//! timely types here.
 //!
 //! [`CHECKPOINTS_KEPT`]: crate::limits::CHECKPOINTS_KEPT
 
@@ -49,6 +56,7 @@ pub mod decide;
 mod frame;
 pub mod lock;
 pub mod manifest;
+pub mod objects;
 pub mod progress;
 pub mod refusal;
 pub mod row;

@@ -1,7 +1,7 @@
 //! The state store: named objects that are put once, read, listed and deleted. Nothing is ever overwritten.
 //!
 //! [`Store`] is the seam for injected failures ([`super::unreliable`]); [`open`] gives the real one, which is
-//! `object_store` on a local directory or at a URL, blocking, on a runtime of its own.
+//! `object_store` on a local directory or at a URL ([`objects`]), blocking, on a runtime of its own.
 //!
 //! Every answer is one of four: done, [`AlreadyThere`](StoreError::AlreadyThere),
 //! [`Failed`](StoreError::Failed) (it did not happen) or [`Unknown`](StoreError::Unknown) (it may have).
@@ -9,10 +9,10 @@
 //! never guess. That is sound because names are unique to a generation and contents to a process (claims
 //! carry a nonce): equal bytes under our name are our bytes.
 
+use super::objects;
 use crate::error::{Error, Kind, Result};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
-use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
@@ -54,30 +54,12 @@ pub enum Published {
     Theirs,
 }
 
-/// Opens the store of a job's `state`: a directory, created when missing, or a URL (`file://`, `memory://`,
-/// and what else `object_store` is compiled with).
+/// Opens the store of a job's `state`: a directory, created when missing, or a URL ([`objects`]).
 pub fn open(state: &str) -> Result<Arc<dyn Store>> {
-    let configuration = |error: &dyn std::fmt::Display| {
-        Error::new(Kind::Configuration, format!("state = \"{state}\": {error}"))
-    };
-    let (objects, prefix): (Box<dyn ObjectStore>, Location) = match local_directory(state) {
-        Some(directory) => {
-            std::fs::create_dir_all(&directory)
-                .map_err(|error| super::lock::write_failed(&directory, &error))?;
-            let local = object_store::local::LocalFileSystem::new_with_prefix(&directory);
-            (
-                Box::new(local.map_err(|error| configuration(&error))?.with_fsync(true)),
-                Location::default(),
-            )
-        }
-        None => {
-            let url = url::Url::parse(state).map_err(|error| configuration(&error))?;
-            object_store::parse_url(&url).map_err(|error| configuration(&error))?
-        }
-    };
+    let (objects, prefix) = objects::connect(state)?;
     // One thread drives it, and one more runs what blocks on a disk.
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .max_blocking_threads(1)
         .thread_name("store")
         .build()
@@ -87,18 +69,6 @@ pub fn open(state: &str) -> Result<Arc<dyn Store>> {
         prefix,
         runtime,
     }))
-}
-
-/// The directory of a `state` on a local disk, where a lock can be held; none for other URLs.
-pub fn local_directory(state: &str) -> Option<std::path::PathBuf> {
-    match state.contains("://") {
-        false => Some(Path::new(state).to_owned()),
-        true => url::Url::parse(state)
-            .ok()
-            .filter(|url| url.scheme() == "file")?
-            .to_file_path()
-            .ok(),
-    }
 }
 
 /// Puts an object if its name is free and says whose stands there. An unknown outcome is settled by reading
@@ -194,7 +164,7 @@ fn classify(error: object_store::Error) -> StoreError {
 }
 
 /// The error and its causes on one line: the errno is the last of them.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -296,14 +266,6 @@ mod tests {
             let won = contenders.map(|thread| thread.join().unwrap() == Published::Ours);
             assert!(won[0] ^ won[1], "exactly one wins: {won:?}");
         }
-    }
-
-    #[test]
-    fn unknown_store_is_a_configuration_error() {
-        assert_eq!(
-            open("nowhere://bucket/state").err().unwrap().kind,
-            Kind::Configuration
-        );
     }
 
     #[test]

@@ -21,16 +21,13 @@
 //! recursion). The escape of half a surrogate pair is JSON but no character: in `key` and in names of the
 //! envelope it is UNDECODABLE, in names and strings that a record reads INVALID, elsewhere ignored.
 
-use super::Unreadable;
 use super::strict::within;
+use super::{Unreadable, shorten};
 use crate::record::{Output, Record, Text};
 use crate::time::{EVENT_TIMES, Millis};
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-
-/// The error text of a dead letter is cut here, bytes: it may quote the input.
-const ERROR_TEXT_BYTES: usize = 512;
 
 /// A decoded line.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -173,15 +170,6 @@ fn brief(error: &serde_json::Error, what: &str) -> String {
         .map_or(text.as_str(), |(text, _)| text);
     let text = shorten(text.trim_start_matches('.').to_owned());
     format!("{text} (byte {} of the {what})", error.column())
-}
-
-/// Cuts a text that may quote the input.
-fn shorten(mut text: String) -> String {
-    if text.len() > ERROR_TEXT_BYTES {
-        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES));
-        text.push_str(" ...");
-    }
-    text
 }
 
 /// The same text with `-0` written ` 0`, outside strings and not as part of a longer number; none if there is

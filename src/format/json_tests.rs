@@ -375,6 +375,8 @@ fn texts_and_values_of_dead_letters_are_cut() {
 struct Said(#[serde(skip)] Option<&'static str>, Vec<&'static str>);
 
 impl Output for Said {
+    const SCHEMA: &'static str = r#"{"type":"array","items":{"type":"array","items":"string"}}"#;
+
     fn key(&self) -> Option<&str> {
         self.0
     }

@@ -4,40 +4,21 @@
 //!   blocks of a partition --lines--> lines --json--> messages, or why not --check--> records | dead letters
 //!                                               ^
 //!                                            strict: how a record type reads its fields
+//!                                               v
+//!   messages of a topic -------------values --avro--> records, or why not --check--> records | dead letters
+//!                                               ^
+//!                                            registry: schemas by their id
 //! ```
 //!
-//! Everything here is a pure function of bytes: no file, no clock, no thread. Nothing an input holds can make
-//! it panic or take more memory than `max_record_bytes` allows.
+//! Everything here but the registry is a pure function of bytes: no file, no clock, no thread. Nothing an
+//! input holds can make it panic or take more memory than `max_record_bytes` allows.
 
+pub mod avro;
+pub mod bytes;
 pub mod json;
 pub mod lines;
+pub mod registry;
 pub mod strict;
-
-/// `bytes` fields: base64 in JSON.
-pub mod bytes {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
-
-    /// Writes base64, or null.
-    pub fn serialize<S: Serializer>(bytes: &Option<Box<[u8]>>, serializer: S) -> Result<S::Ok, S::Error> {
-        match bytes {
-            Some(bytes) => serializer.serialize_some(&STANDARD.encode(bytes)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    /// Reads base64, or null.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<[u8]>>, D::Error> {
-        let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| {
-            STANDARD
-                .decode(text)
-                .map(Vec::into_boxed_slice)
-                .map_err(D::Error::custom)
-        })
-        .transpose()
-    }
-}
 
 /// Why the bytes of a value are no record. Decides what kind of dead letter they become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,4 +32,16 @@ pub enum Unreadable {
 /// A value as a dead letter holds it: cut at [`crate::limits::DEAD_LETTER_VALUE_BYTES`].
 pub fn cut(value: &[u8]) -> Box<[u8]> {
     value[..value.len().min(crate::limits::DEAD_LETTER_VALUE_BYTES)].into()
+}
+
+/// A text of a dead letter is cut here, bytes: it may quote the input.
+const ERROR_TEXT_BYTES: usize = 512;
+
+/// Cuts a text that may quote the input.
+fn shorten(mut text: String) -> String {
+    if text.len() > ERROR_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(ERROR_TEXT_BYTES));
+        text.push_str(" ...");
+    }
+    text
 }

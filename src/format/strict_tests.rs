@@ -44,6 +44,17 @@ crate::strict_record! {
 
 impl Record for Reading {
     const NAME: &'static str = "Reading";
+    const SCHEMA: &'static str = r#"{"type": "record", "name": "Reading", "namespace": "test", "fields": [
+        {"name": "id", "type": "string", "aliases": ["name"]},
+        {"name": "at", "type": "long"},
+        {"name": "level", "type": "long"},
+        {"name": "unit", "type": ["null", "string"], "default": null},
+        {"name": "color", "type": {"type": "enum", "name": "Color", "symbols": ["RED", "BLUE"]}},
+        {"name": "parts", "type": {"type": "array", "items": {"type": "record", "name": "Part", "fields": [
+            {"name": "type", "type": "Color"},
+            {"name": "weight", "type": ["null", "long"], "default": null}
+        ]}}}
+    ]}"#;
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.at)

@@ -14,10 +14,14 @@ use rdkafka::producer::ProducerContext;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// What librdkafka calls its connection to the transaction coordinator, in every line about it.
+const COORDINATOR: &str = "TxnCoordinator";
+
 /// What went wrong beside the calls; shared with whoever made the client.
 #[derive(Clone, Default)]
 pub struct Trouble {
     seen: Arc<AtomicU64>,
+    coordinator: Arc<AtomicU64>,
     refused: Arc<Mutex<Option<String>>>,
     undelivered: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
 }
@@ -26,6 +30,18 @@ impl Trouble {
     /// How often a connection failed or a request timed out so far.
     pub fn seen(&self) -> u64 {
         self.seen.load(Ordering::Acquire)
+    }
+
+    /// How often that concerned the connection to the transaction coordinator, over which `EndTxn` goes.
+    pub fn seen_at_coordinator(&self) -> u64 {
+        self.coordinator.load(Ordering::Acquire)
+    }
+
+    fn note(&self, line: &str) {
+        self.seen.fetch_add(1, Ordering::AcqRel);
+        if line.contains(COORDINATOR) {
+            self.coordinator.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Why the broker refuses us, if it does.
@@ -54,8 +70,22 @@ impl ClientContext for Trouble {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         use RDKafkaLogLevel::{Debug, Info};
         let is_quiet = matches!(level, Info | Debug);
+        // A property for consumers that a producer has no use for, or the other way round, is no trouble.
+        if facility == "CONFWARN" {
+            return;
+        }
         if !is_quiet || ["FAIL", "REQTMOUT", "ERROR", "TIMEOUT"].contains(&facility) {
-            self.seen.fetch_add(1, Ordering::AcqRel);
+            self.note(line);
+        }
+        // Waiting does not help against these; a handshake that breaks off for another reason may succeed later.
+        let final_words = [
+            "uthentication fail",
+            "uthentication err",
+            "certificate verify failed",
+            "not be verified",
+        ];
+        if final_words.iter().any(|words| line.contains(words)) {
+            self.refuse(line);
         }
         let line = super::one_line(line);
         match is_quiet {
@@ -65,7 +95,7 @@ impl ClientContext for Trouble {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.seen.fetch_add(1, Ordering::AcqRel);
+        self.note(reason);
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => self.refuse(reason),
             _ => tracing::debug!("kafka: {error}: {}", super::one_line(reason)),

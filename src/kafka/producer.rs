@@ -13,9 +13,10 @@
 //! same producer epoch (`rd_kafka_txn_handle_EndTxn`: retries without limit on time-outs and lost connections;
 //! no KIP-890 on the client). If the first one was only held up on its way, it arrives later and commits or
 //! cuts in two whatever transaction is open then. Two rules close this: [`COMMIT`] is shorter than a request's
-//! time-out, so a slow commit is given up before it is repeated; and a producer that has seen a connection
-//! fail or a request time out, even if all its calls succeeded, [is not used again](Producer::is_worn). The
-//! next one gets a higher epoch, which fences whatever the old one has under way.
+//! time-out, so a slow commit is given up before it is repeated; and a producer that has seen its connection to
+//! the transaction coordinator fail, even if all its calls succeeded, [is not used again](Producer::is_worn).
+//! The next one gets a higher epoch, which fences whatever the old one has under way. Other connections carry
+//! nothing that may not arrive twice: messages have sequence numbers.
 //!
 //! **Waiting.** Only failed deliveries are reported, so successes free their messages without being polled
 //! for, and the C library's own `flush` waits on a condition variable. rdkafka's `flush` and `poll(1 ms)` spin
@@ -140,14 +141,14 @@ impl Producer {
     pub fn delivered_all(&self) -> Result<(), Failure> {
         let started = now();
         while !self.flush(LOOK) {
-            self.client.poll(Duration::ZERO);
+            self.listen();
             self.delivered()?;
             if started.elapsed() >= COMMIT {
                 let late = "messages are not acknowledged in time".to_owned();
                 return Err(Failure::Unknown(late));
             }
         }
-        self.client.poll(Duration::ZERO);
+        self.listen();
         self.delivered()
     }
 
@@ -204,10 +205,26 @@ impl Producer {
         committed.map_err(|error| self.failure("committing a transaction", &error))
     }
 
-    /// Whether a connection failed or a request timed out: then it is not to be used for another transaction.
+    /// Whether the connection to the coordinator failed or a request on it timed out: then it is not to be used
+    /// for another transaction.
     pub fn is_worn(&self) -> bool {
-        self.client.poll(Duration::ZERO);
-        self.trouble.seen() > 0
+        self.listen();
+        self.trouble.seen_at_coordinator() > 0
+    }
+
+    /// Hands everything the client has said to the context: one call of `poll` takes one event.
+    fn listen(&self) {
+        let native = self.client.client().native_ptr();
+        // SAFETY: the client is alive; the handle of its main queue is released right after its length was read.
+        let waiting = || unsafe {
+            let queue = sys::rd_kafka_queue_get_main(native);
+            let length = sys::rd_kafka_queue_length(queue);
+            sys::rd_kafka_queue_destroy(queue);
+            length
+        };
+        while waiting() > 0 {
+            self.client.poll(Duration::ZERO);
+        }
     }
 
     /// Waits at most so long until nothing is on its way; whether that is so.

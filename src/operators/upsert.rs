@@ -156,6 +156,7 @@ mod tests {
 
     impl Record for Number {
         const NAME: &'static str = "Number";
+        const SCHEMA: &'static str = r#""long""#;
         fn event_time(&self) -> Option<Millis> {
             None
         }

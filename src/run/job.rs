@@ -11,6 +11,7 @@ use super::work::{Requests, Station};
 use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
+use crate::checkpoint::objects;
 use crate::checkpoint::row::StateRow;
 use crate::checkpoint::series::Series;
 use crate::checkpoint::start as starting;
@@ -22,6 +23,7 @@ use crate::pace::Pace;
 use crate::sink::committer::{self, Committer, Queue};
 use crate::sink::seal::ShardGate;
 use crate::sink::{SealedEpoch, Sink};
+use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
 use serde::Serialize;
@@ -149,7 +151,7 @@ fn lock_state(plan: &Plan) -> Result<Option<File>> {
     if plan.topic_shards() > 0 && plan.file_shards() == 0 {
         return Ok(None);
     }
-    let directory = store::local_directory(&plan.state);
+    let directory = objects::local_directory(&plan.state);
     directory
         .map(|directory| lock::lock_state(&directory))
         .transpose()
@@ -448,10 +450,13 @@ fn run_workers(
 /// Starts the readers of one worker: one for files, one for topics, where the plan has such inputs.
 fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Requests> {
     let topic = |input: &InputPlan| match &input.place {
-        InputPlace::Topic { name, .. } => Some((input.settings.index, name.clone())),
+        InputPlace::Topic { name, .. } => {
+            let (name, medium) = (name.clone(), input.settings.medium.clone());
+            Some((input.settings.index, Topic { name, medium }))
+        }
         InputPlace::Files { .. } => None,
     };
-    let topics: BTreeMap<u16, String> = plan.inputs.iter().filter_map(topic).collect();
+    let topics: BTreeMap<u16, Topic> = plan.inputs.iter().filter_map(topic).collect();
     let is_topic: Vec<bool> = plan.inputs.iter().map(|input| topic(input).is_some()).collect();
     let spawn = |name: &str, read: Box<dyn FnOnce() + Send>| {
         let thread = thread::Builder::new().name(format!("{name}-{index}")).spawn(read);

@@ -24,6 +24,7 @@ pub use job::{Latency, Started, Summary, start};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
 use crate::error::{Error, Result};
+use crate::format::registry::Schemas;
 use crate::kafka::Settings;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -118,6 +119,8 @@ pub type Build = Arc<dyn for<'s> Fn(&mut wiring::Wiring<'s>) + Send + Sync>;
 pub struct OutputPlan {
     /// Name of the output in the job.
     pub name: String,
+    /// Avro schema of its messages.
+    pub schema: &'static str,
     /// Where it is written.
     pub place: OutputPlace,
 }
@@ -139,12 +142,22 @@ pub enum OutputPlace {
 }
 
 /// How a job uses Kafka.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaPlan {
     /// How to reach the cluster.
     pub settings: Settings,
     /// A transaction that stays open longer is aborted by the broker.
     pub transaction_timeout: Duration,
+    /// Where an input or an output is in Avro.
+    pub schemas: Option<Arc<Schemas>>,
+    /// Outputs' schemas are registered; otherwise they must be there.
+    pub register_schemas: bool,
+}
+
+impl std::fmt::Debug for KafkaPlan {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings.fmt(formatter)
+    }
 }
 
 /// A job, decided: everything a run needs beside its dataflows.

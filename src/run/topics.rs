@@ -16,9 +16,12 @@
 use super::{From, InputPlace, KafkaPlan, OutputPlace, Plan};
 use crate::checkpoint::store::{self, Published, Store};
 use crate::error::{Error, Kind, Result};
+use crate::format::avro::Encoder;
 use crate::kafka::topics::{Admin, Bounds, Topic};
+use crate::sink::encode::Format;
 use crate::sink::progress_topic;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What a topic is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,13 +182,29 @@ pub fn observe(plan: &mut Plan, kafka: &KafkaPlan, store: &dyn Store) -> Result<
         if let OutputPlace::Topic {
             name,
             partitions: count,
-            ..
+            format,
         } = &mut output.place
         {
             *count = partitions(name);
+            if let Format::Avro(encoder) = format {
+                *encoder = Some(Arc::new(avro_encoder(kafka, name, output.schema)?));
+            }
         }
     }
     Ok(observed)
+}
+
+/// Registers the schema of an output under `<topic>-value`, or looks it up.
+fn avro_encoder(kafka: &KafkaPlan, topic: &str, schema: &str) -> Result<Encoder> {
+    let Some(schemas) = &kafka.schemas else {
+        return Err(Error::internal(format!("{topic} is in Avro without a registry")));
+    };
+    let subject = format!("{topic}-value");
+    let id = match kafka.register_schemas {
+        true => schemas.register(&subject, schema)?,
+        false => schemas.look_up(&subject, schema)?,
+    };
+    Encoder::new(schema, id).map_err(|error| Error::internal(format!("schema of {topic}: {error}")))
 }
 
 /// Where ids are recorded: `topics/{name}@{partitions}` holds the id.

@@ -1,9 +1,11 @@
 //! From typed messages to encoded rows, on the worker that made them.
 
 use super::{Row, Rows, message};
+use crate::format::avro::Encoder;
 use crate::format::json;
 use crate::record::{Messages, Output};
 use compact_str::{CompactString, format_compact};
+use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
@@ -12,7 +14,7 @@ use timely::dataflow::operators::generic::Operator;
 pub type Sharded = (u32, Rows);
 
 /// How the messages of an output become bytes, and which shards they are spread over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Route {
     /// Index of the output in the plan.
     pub output: u16,
@@ -25,7 +27,7 @@ pub struct Route {
 }
 
 /// What the bytes of a message are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Encoding {
     /// A JSON line of a file: key and value.
     Line,
@@ -39,10 +41,12 @@ pub enum Encoding {
 }
 
 /// The format of a topic's values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Format {
     /// JSON.
     Json,
+    /// Avro with the wire header; none before the start has asked the registry for the schema's id.
+    Avro(Option<Arc<Encoder>>),
 }
 
 impl Route {
@@ -62,7 +66,8 @@ impl Route {
                 let key = message.key().map(str::as_bytes);
                 message::write_head(partition, key, origin.as_bytes(), bytes);
                 match format {
-                    Format::Json => json::write_value(message, bytes),
+                    Format::Json | Format::Avro(None) => json::write_value(message, bytes),
+                    Format::Avro(Some(encoder)) => encoder.encode(message, bytes),
                 }
                 // One owner for each partition: two producers would hold back each other's readers.
                 self.first_shard + partition % self.shards

@@ -34,6 +34,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kafka::Settings;
 use crate::kafka::producer::{Failure, Message, Producer};
 use crate::kafka::topics::Admin;
+use crate::limits;
 use crate::time::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -192,15 +193,19 @@ impl Sink for Topics {
 
     fn commit(&mut self, mut epochs: Vec<SealedEpoch>) -> Result<()> {
         epochs.retain(|sealed| sealed.epoch > self.head.upper);
-        let Some(upper) = epochs.last().map(|sealed| sealed.epoch) else {
-            return Ok(());
-        };
-        crash::point("before-data");
-        let head = Head {
-            upper,
-            ..self.head.clone()
-        };
-        self.write_until_settled(&epochs, &head)
+        let mut rest = epochs.as_slice();
+        while !rest.is_empty() {
+            let (group, later) = rest.split_at(within(rest, limits::TRANSACTION_BYTES));
+            let upper = group.last().map_or(self.head.upper, |sealed| sealed.epoch);
+            crash::point("before-data");
+            let head = Head {
+                upper,
+                ..self.head.clone()
+            };
+            self.write_until_settled(group, &head)?;
+            rest = later;
+        }
+        Ok(())
     }
 
     fn forget(&mut self, oldest: Epoch) -> Result<()> {
@@ -324,7 +329,7 @@ impl Topics {
             let producer = self.shard.producer()?;
             match producer.initialise() {
                 Ok(()) => {
-                    self.producer = producer;
+                    end_aside(std::mem::replace(&mut self.producer, producer));
                     break;
                 }
                 Err(Failure::Unknown(reason)) => {
@@ -358,6 +363,26 @@ impl Topics {
             Kind::Fenced,
             format!("generation {newest} has taken the job over from {own}"),
         ))
+    }
+}
+
+/// How many epochs, at least one, fit into so many bytes.
+fn within(epochs: &[SealedEpoch], most_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |sealed: &&SealedEpoch| {
+        bytes += sealed.rows.iter().map(|rows| rows.bytes.len()).sum::<usize>();
+        bytes <= most_bytes
+    };
+    epochs.iter().take_while(fits).count().max(1)
+}
+
+/// Ends a producer on a thread of its own: with its broker gone that may take long, and nothing waits for it.
+fn end_aside(producer: Producer) {
+    let ended = std::thread::Builder::new()
+        .name("old-producer".to_owned())
+        .spawn(move || drop(producer));
+    if let Err(error) = ended {
+        tracing::warn!("a thread cannot be started: {error}");
     }
 }
 

@@ -107,7 +107,9 @@ impl<R: Record> Feed for InputFeed<R> {
                 continue;
             };
             if self.settings.keeps_messages() {
-                partition.replay_kept(share, &self.settings)?;
+                if !partition.replay_kept(share, &self.settings)? {
+                    return Ok(false);
+                }
                 continue;
             }
             if partition.has(share.end) {

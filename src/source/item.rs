@@ -8,11 +8,14 @@
 
 use super::batch::Message;
 use super::{InputSettings, Medium, Place};
+use crate::format::avro::{self, Writer};
 use crate::format::json::{self, Rejected};
 use crate::format::lines::Line;
+use crate::format::registry::Schemas;
 use crate::format::{Unreadable, cut};
 use crate::record::{DeadLetter, DeadLetterReason, Origin, Record, Text, Write, key_hash};
 use crate::time::Millis;
+use std::sync::Arc;
 
 /// A decoded message and what the log says up to it.
 pub(super) struct Item<R> {
@@ -48,10 +51,30 @@ pub(super) enum Content<R> {
 }
 
 /// What was decoded so far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Default)]
 pub(super) struct Front {
     pub(super) greatest: Option<Millis>,
     pub(super) as_of: Option<Millis>,
+    /// The last schema and its id: most messages of a partition have the same.
+    pub(super) writer: Option<(u32, Result<Arc<Writer>, String>)>,
+}
+
+impl Front {
+    fn read_avro<R: Record>(&mut self, bytes: &[u8], schemas: &Schemas) -> Result<R, Unreadable> {
+        let id = avro::schema_id(bytes).map_err(Unreadable::Undecodable)?;
+        if self.writer.as_ref().is_none_or(|(known, _)| *known != id) {
+            // Readers hand over only what is settled.
+            let settled = schemas
+                .get(id)
+                .unwrap_or_else(|| Err(format!("schema {id} is not settled")));
+            self.writer = Some((id, settled));
+        }
+        match &self.writer {
+            Some((_, Ok(writer))) => avro::decode(writer, avro::body(bytes)),
+            Some((_, Err(unknown))) => Err(Unreadable::Undecodable(unknown.clone())),
+            None => Err(Unreadable::Undecodable(format!("schema {id} is not known"))),
+        }
+    }
 }
 
 /// What is decoded, by medium.
@@ -94,7 +117,11 @@ impl<'a> Raw<'a> {
         }
     }
 
-    fn decode<R: Record>(&self, settings: &InputSettings) -> Result<json::Message<R>, Rejected> {
+    fn decode<R: Record>(
+        &self,
+        front: &mut Front,
+        settings: &InputSettings,
+    ) -> Result<json::Message<R>, Rejected> {
         let too_long = || Rejected::Undecodable {
             error: format!("longer than {} bytes", settings.max_record_bytes),
         };
@@ -108,7 +135,7 @@ impl<'a> Raw<'a> {
             {
                 Err(too_long())
             }
-            Raw::Message(message) => decode_message(message, settings),
+            Raw::Message(message) => decode_message(message, front, settings),
         }
     }
 }
@@ -116,6 +143,7 @@ impl<'a> Raw<'a> {
 /// A topic's message as a checked one.
 fn decode_message<R: Record>(
     message: &Message<'_>,
+    front: &mut Front,
     settings: &InputSettings,
 ) -> Result<json::Message<R>, Rejected> {
     let invalid = |error: String| Rejected::Invalid {
@@ -125,12 +153,12 @@ fn decode_message<R: Record>(
     };
     let value = match message.value {
         None => None,
-        Some(bytes) => Some(read_value::<R>(bytes, &settings.medium).map_err(
-            |unreadable| match unreadable {
+        Some(bytes) => Some(
+            read_value::<R>(bytes, front, &settings.medium).map_err(|unreadable| match unreadable {
                 Unreadable::Undecodable(error) => Rejected::Undecodable { error },
                 Unreadable::Invalid(error) => invalid(error),
-            },
-        )?),
+            })?,
+        ),
     };
     let Some(key) = message.key else {
         return Err(invalid("key: null".to_owned()));
@@ -153,9 +181,10 @@ fn decode_message<R: Record>(
     })
 }
 
-fn read_value<R: Record>(bytes: &[u8], medium: &Medium) -> Result<R, Unreadable> {
+fn read_value<R: Record>(bytes: &[u8], front: &mut Front, medium: &Medium) -> Result<R, Unreadable> {
     match medium {
         Medium::Lines | Medium::Json => json::decode_value(bytes),
+        Medium::Avro(schemas) => front.read_avro(bytes, schemas),
     }
 }
 
@@ -183,7 +212,7 @@ pub(super) fn decode<R: Record>(
         })
     };
     let greatest_before = front.greatest;
-    let content = match raw.decode::<R>(settings) {
+    let content = match raw.decode::<R>(front, settings) {
         Err(Rejected::Undecodable { error }) => {
             dead(DeadLetterReason::Undecodable, None, raw.whole().map(cut), error)
         }
@@ -270,3 +299,7 @@ fn jumps<R: Record>(value: &R, greatest: Option<Millis>, settings: &InputSetting
         )
     })
 }
+
+#[cfg(test)]
+#[path = "item_tests.rs"]
+mod tests;

@@ -32,10 +32,13 @@ pub mod unreliable;
 
 use crate::checkpoint::binding::PartitionBinding;
 use crate::error::Error;
+use crate::format::avro;
+use crate::format::registry::Schemas;
 use crate::record::{DeadLetter, Messages};
 use crate::time::{Diff, Epoch, Millis};
 use batch::Batch;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::core::input::Handle;
@@ -47,12 +50,37 @@ pub type UpdateHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<(D, Epoch,
 pub type MessageHandle<D> = Handle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
 /// What an input is made of, and in which format.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Medium {
     /// JSON lines in files: key, value and time in one.
     Lines,
     /// Messages of a topic, values in JSON.
     Json,
+    /// Messages of a topic, values in Avro with the wire header; the schemas by their id.
+    Avro(Arc<Schemas>),
+}
+
+impl std::fmt::Debug for Medium {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Medium::Lines => "Lines",
+            Medium::Json => "Json",
+            Medium::Avro(_) => "Avro",
+        })
+    }
+}
+
+impl Medium {
+    /// Whether this value can be decoded now; if not, what it takes is on its way.
+    pub fn is_settled(&self, value: Option<&[u8]>) -> bool {
+        match (self, value) {
+            (Medium::Avro(schemas), Some(value)) => {
+                // What has no id is UNDECODABLE at once.
+                avro::schema_id(value).map_or(true, |id| schemas.settled(id))
+            }
+            (Medium::Avro(_) | Medium::Lines | Medium::Json, _) => true,
+        }
+    }
 }
 
 /// Asks for what comes next of a partition. One request a partition is under way at most.
@@ -144,7 +172,7 @@ pub struct Place(i64);
 impl InputSettings {
     /// Whether bindings keep the messages themselves: of tables on topics, which are compacted.
     pub fn keeps_messages(&self) -> bool {
-        self.is_table && self.medium != Medium::Lines
+        self.is_table && !matches!(self.medium, Medium::Lines)
     }
 }
 

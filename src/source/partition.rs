@@ -99,6 +99,7 @@ impl<R: Record> PartitionFeed<R> {
             front: Front {
                 greatest: start.clock.greatest,
                 as_of: start.as_of,
+                writer: None,
             },
             decoded_to: start.offset,
             read_to: start.offset,
@@ -148,11 +149,12 @@ impl<R: Record> PartitionFeed<R> {
     }
 
     /// Of a table's topic: an epoch's messages as its binding has kept them, for the topic may have lost them.
+    /// False: schemas that it takes are on their way.
     pub(super) fn replay_kept(
         &mut self,
         recorded: &PartitionBinding,
         settings: &InputSettings,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (input, number) = (&settings.name, self.number);
         let damaged = || {
             let message = format!(
@@ -162,19 +164,29 @@ impl<R: Record> PartitionFeed<R> {
             Error::new(Kind::StateDamaged, message)
         };
         if recorded.end <= self.read_to {
-            return Ok(());
+            return Ok(true);
         }
         match &recorded.kept {
             Some(Kept::Inline(texts)) => {
-                for text in texts {
-                    self.decode_batch(&Batch::from_text(text).ok_or_else(damaged)?, settings);
+                let batches = texts
+                    .iter()
+                    .map(|text| Batch::from_text(text).ok_or_else(damaged));
+                let batches = batches.collect::<Result<Vec<_>>>()?;
+                let mut values = batches
+                    .iter()
+                    .flat_map(|batch| batch.messages().map(|message| message.value));
+                if !values.all(|value| settings.medium.is_settled(value)) {
+                    return Ok(false);
                 }
+                batches
+                    .iter()
+                    .for_each(|batch| self.decode_batch(batch, settings));
             }
             Some(Kept::Object(_)) => return Err(damaged()),
             None => {}
         }
         self.read_to = recorded.end;
-        Ok(())
+        Ok(true)
     }
 
     /// At the end of a finite partition the last line counts without its LF.

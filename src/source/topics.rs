@@ -13,12 +13,17 @@
 //! the connection holds: when one fails, every partition that stood at its end is no longer known to, and is
 //! fetched anew until the broker says so again. So an unreachable partition is never taken for an idle one.
 //!
+//! **Schemas.** Messages in Avro are handed over once the schema that they name is known, or known not to exist;
+//! until then their partition waits here, and the registry's thread asks.
+//!
 //! **Stops the job:** a position that is not there (retention, truncation), a topic that is gone, a topic we
 //! may not read, a broker that refuses who we are. Anything else the client gets over by itself; it is logged.
 
 use super::batch::{Batch, Message};
-use super::{Answer, Arrival, Bytes, Request};
+use super::{Answer, Arrival, Bytes, Medium, Request};
 use crate::error::{Error, Kind, Result};
+use crate::format::avro;
+use crate::format::registry::State;
 use crate::kafka::Settings;
 use crate::kafka::consumer::{Consumer, Event, Failure};
 use crate::limits;
@@ -37,8 +42,9 @@ const AHEAD_BYTES: usize = 4 * limits::BLOCK_BYTES;
 struct Partition {
     input: u16,
     number: u32,
+    medium: Medium,
     /// What was read and not asked for.
-    blocks: VecDeque<Batch>,
+    blocks: VecDeque<Block>,
     bytes: usize,
     paused: bool,
     /// Offset after everything read.
@@ -51,11 +57,28 @@ struct Partition {
     asked: Option<Request>,
 }
 
+/// Messages that go to the worker together.
+#[derive(Default)]
+struct Block {
+    batch: Batch,
+    /// A schema id that must be settled before the worker can decode them.
+    awaits: Option<u32>,
+}
+
+/// A topic, and what its values are.
+#[derive(Clone)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// What its values are.
+    pub medium: Medium,
+}
+
 /// The partitions, by topic.
 struct Reader {
     consumer: Consumer,
     /// By index of the input.
-    topics: BTreeMap<u16, String>,
+    topics: BTreeMap<u16, Topic>,
     partitions: BTreeMap<(u16, u32), Partition>,
     trouble_seen: u64,
 }
@@ -63,7 +86,7 @@ struct Reader {
 /// Serves requests until their sender is gone. `topics`: by index of the input. `wake` is called after answers.
 pub fn read(
     settings: &Settings,
-    topics: BTreeMap<u16, String>,
+    topics: BTreeMap<u16, Topic>,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
     wake: impl Fn(),
@@ -137,7 +160,7 @@ impl Reader {
         let mut arrivals = Vec::new();
         for partition in self.partitions.values_mut() {
             arrivals.extend(partition.answer());
-            let topic = &self.topics[&partition.input];
+            let topic = &self.topics[&partition.input].name;
             if partition.paused && partition.bytes <= AHEAD_BYTES / 2 {
                 self.consumer.resume(topic, partition.number)?;
                 partition.paused = false;
@@ -155,13 +178,14 @@ impl Reader {
             partition.asked = Some(request);
             return Ok(());
         }
-        let Some(topic) = self.topics.get(&request.input) else {
+        let Some(Topic { name: topic, medium }) = self.topics.get(&request.input) else {
             return Err(Error::internal(format!("input {} is no topic", request.input)));
         };
         self.consumer.assign(topic, request.partition, request.offset)?;
         let partition = Partition {
             input: request.input,
             number: request.partition,
+            medium: medium.clone(),
             blocks: VecDeque::new(),
             bytes: 0,
             paused: false,
@@ -181,7 +205,7 @@ impl Reader {
         let input = |name: &str| {
             topics
                 .iter()
-                .find(|(_, topic)| *topic == name)
+                .find(|(_, topic)| topic.name == name)
                 .map(|(input, _)| *input)
         };
         let of = |name: &str, number: u32| (input(name).unwrap_or(u16::MAX), number);
@@ -234,6 +258,13 @@ impl Reader {
                 format!("Kafka refuses us: {refused}"),
             ));
         }
+        for topic in self.topics.values() {
+            if let Medium::Avro(schemas) = &topic.medium
+                && let State::Refused(error) = schemas.state()
+            {
+                return Err(error);
+            }
+        }
         let seen = trouble.seen();
         if seen == self.trouble_seen {
             return Ok(());
@@ -241,7 +272,7 @@ impl Reader {
         self.trouble_seen = seen;
         for partition in self.partitions.values_mut().filter(|partition| partition.at_end) {
             partition.at_end = false;
-            let topic = &self.topics[&partition.input];
+            let topic = &self.topics[&partition.input].name;
             self.consumer.seek(topic, partition.number, partition.read_to)?;
         }
         Ok(())
@@ -254,25 +285,35 @@ impl Partition {
         if message.offset < self.read_to {
             return;
         }
-        if self
-            .blocks
-            .back()
-            .is_none_or(|block| block.bytes() >= limits::BLOCK_BYTES)
-        {
-            self.blocks.push_back(Batch::default());
+        let awaits = match self.medium.is_settled(message.value) {
+            true => None,
+            false => message.value.and_then(|value| avro::schema_id(value).ok()),
+        };
+        let goes_along = |block: &Block| {
+            let same = awaits.is_none() || awaits == block.awaits;
+            same && block.batch.bytes() < limits::BLOCK_BYTES
+        };
+        if !self.blocks.back().is_some_and(goes_along) {
+            self.blocks.push_back(Block {
+                awaits,
+                ..Block::default()
+            });
         }
-        if let Some(block) = self.blocks.back_mut() {
-            let before = block.bytes();
-            block.push(message);
-            self.bytes += block.bytes() - before;
-            self.read_to = block.end;
+        if let Some(Block { batch, .. }) = self.blocks.back_mut() {
+            let before = batch.bytes();
+            batch.push(message);
+            self.bytes += batch.bytes() - before;
+            self.read_to = batch.end;
         }
         self.at_end = false;
     }
 
-    /// Whether there is something that the worker does not know.
+    /// Whether there is something that the worker does not know and can take.
     fn has_news(&self) -> bool {
-        !self.blocks.is_empty() || self.at_end != self.told_end
+        match self.blocks.front() {
+            Some(block) => block.is_settled(&self.medium),
+            None => self.at_end != self.told_end,
+        }
     }
 
     fn answer(&mut self) -> Option<Arrival> {
@@ -280,19 +321,30 @@ impl Partition {
             return None;
         }
         let request = self.asked.take()?;
-        let block = self
-            .blocks
-            .pop_front()
-            .unwrap_or_else(|| Batch::empty(self.read_to));
-        self.bytes -= if block.is_empty() { 0 } else { block.bytes() };
+        let batch = match self.blocks.pop_front() {
+            Some(Block { batch, .. }) => {
+                self.bytes -= batch.bytes();
+                batch
+            }
+            None => Batch::empty(self.read_to),
+        };
         self.told_end = self.at_end && self.blocks.is_empty();
         Some(Arrival {
             input: self.input,
             partition: self.number,
             offset: request.offset,
             at_end: self.told_end,
-            bytes: Bytes::Messages(block),
+            bytes: Bytes::Messages(batch),
         })
+    }
+}
+
+impl Block {
+    fn is_settled(&self, medium: &Medium) -> bool {
+        match (medium, self.awaits) {
+            (Medium::Avro(schemas), Some(id)) => schemas.settled(id),
+            _ => true,
+        }
     }
 }
 
@@ -318,5 +370,117 @@ fn judge(topic: &str, partition: u32, offset: i64, failure: Failure) -> Result<(
             tracing::warn!("{topic}/{partition}: {text}");
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn partition() -> Partition {
+        Partition {
+            input: 0,
+            number: 1,
+            medium: Medium::Json,
+            blocks: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            read_to: 10,
+            at_end: false,
+            told_end: false,
+            asked: None,
+        }
+    }
+
+    fn ask(partition: &mut Partition) {
+        partition.asked = Some(Request {
+            input: 0,
+            partition: 1,
+            path: std::path::PathBuf::new(),
+            offset: partition.read_to,
+            bytes: limits::BLOCK_BYTES,
+            at_end: partition.told_end,
+        });
+    }
+
+    fn push(partition: &mut Partition, offset: u64, value: &[u8]) {
+        partition.push(Message {
+            offset,
+            timestamp: None,
+            key: None,
+            value: Some(value),
+        });
+    }
+
+    fn offsets(arrival: &Arrival) -> Vec<u64> {
+        match &arrival.bytes {
+            Bytes::Messages(batch) => batch.messages().map(|message| message.offset).collect(),
+            Bytes::Lines(_) => panic!("topics have messages"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_answered_before_it_is_asked_for_and_nothing_twice() {
+        let mut partition = partition();
+        push(&mut partition, 10, b"a");
+        assert_eq!(partition.answer(), None);
+        ask(&mut partition);
+        push(&mut partition, 12, b"b"); // 11 is a marker
+        push(&mut partition, 12, b"b"); // again, after a seek
+        assert_eq!(offsets(&partition.answer().unwrap()), [10, 12]);
+        assert_eq!((partition.bytes, partition.read_to), (0, 13));
+        ask(&mut partition);
+        assert_eq!(partition.answer(), None, "there is no news");
+    }
+
+    #[test]
+    fn the_end_is_told_once_and_taken_back_when_it_is_no_longer_known() {
+        let mut partition = partition();
+        partition.at_end = true;
+        ask(&mut partition);
+        assert!(partition.answer().unwrap().at_end);
+        ask(&mut partition);
+        assert_eq!(partition.answer(), None);
+        partition.at_end = false; // the connection failed
+        assert!(!partition.answer().unwrap().at_end);
+        partition.at_end = true;
+        push(&mut partition, 10, b"a");
+        ask(&mut partition);
+        assert!(
+            !partition.answer().unwrap().at_end,
+            "a message came behind the end"
+        );
+    }
+
+    #[test]
+    fn blocks_are_bounded_by_bytes() {
+        let mut partition = partition();
+        let value = vec![0; limits::BLOCK_BYTES / 2];
+        (10..16).for_each(|offset| push(&mut partition, offset, &value));
+        assert!(partition.bytes > 3 * limits::BLOCK_BYTES - 1);
+        let mut seen = Vec::new();
+        while !partition.blocks.is_empty() {
+            ask(&mut partition);
+            let arrival = partition.answer().unwrap();
+            assert!(offsets(&arrival).len() <= 2);
+            seen.extend(offsets(&arrival));
+        }
+        assert_eq!((seen, partition.bytes), ((10..16).collect(), 0));
+    }
+
+    #[test]
+    fn only_what_the_client_gets_over_by_itself_does_not_stop_the_job() {
+        assert!(judge("t", 0, 5, Failure::Other("timed out".to_owned())).is_ok());
+        let gone = judge("t", 0, 5, Failure::OutOfRange).unwrap_err();
+        assert!(
+            gone.kind == Kind::InputGone && gone.message.contains("t/0: offset 5"),
+            "{gone}"
+        );
+        assert_eq!(judge("t", 0, 5, Failure::Gone).unwrap_err().kind, Kind::InputGone);
+        assert_eq!(
+            judge("t", 0, 5, Failure::Denied).unwrap_err().kind,
+            Kind::Unreachable
+        );
     }
 }

@@ -21,6 +21,7 @@ struct Tick {
 
 impl Record for Tick {
     const NAME: &'static str = "Tick";
+    const SCHEMA: &'static str = r#"{"type":"record","name":"Tick","fields":[{"name":"at","type":"long"}]}"#;
 
     fn event_time(&self) -> Option<Millis> {
         Some(self.at)

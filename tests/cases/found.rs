@@ -213,3 +213,49 @@ fn a_job_does_not_write_its_own_files() {
         assert!(!directory.path("state").exists(), "{own}: nothing was started");
     }
 }
+
+/// Each of two outputs leads, by its own link, to one file that does not exist yet.
+#[test]
+fn two_links_to_one_missing_file_are_one_file() {
+    let directory = windows("");
+    directory.write("orders-0.jsonl", order("o1", 1_000));
+    directory.write("out/deeper/empty", "");
+    let link = |name: &str, target: &str| {
+        std::os::unix::fs::symlink(target, directory.path(name)).expect("links can be made");
+    };
+    link("out/aggregates.jsonl", "deeper/../both.jsonl");
+    link("out/dead_letters.jsonl", "chain");
+    link(
+        "out/chain",
+        directory.path("out/both.jsonl").to_str().expect("UTF-8"),
+    );
+    let refused = directory.tidegate(&["run", "job.toml"]).failed(3);
+    assert!(
+        refused.contains("is also the file of `outputs.aggregates`"),
+        "{refused}"
+    );
+    assert!(!directory.path("state").exists() && !directory.path("out/both.jsonl").exists());
+    // A circle is no file, and no end of looking for one.
+    std::fs::remove_file(directory.path("out/chain")).expect("a link");
+    link("out/chain", "dead_letters.jsonl");
+    let refused = directory.tidegate(&["run", "job.toml"]).failed(7);
+    assert!(refused.contains("out/dead_letters.jsonl"), "{refused}");
+}
+
+#[test]
+fn what_does_not_end_a_line_is_not_appended_to() {
+    let directory = windows("");
+    directory.write("orders-0.jsonl", order("o1", 1_000));
+    directory.write("out/aggregates.jsonl", "{\"mine\":1}");
+    let refused = directory.tidegate(&["run", "job.toml", "--append"]).failed(3);
+    assert!(
+        refused.contains("out/aggregates.jsonl") && refused.contains("last line has no end"),
+        "{refused}"
+    );
+    assert_eq!(directory.read("out/aggregates.jsonl"), b"{\"mine\":1}");
+    directory.append("out/aggregates.jsonl", "\n");
+    directory.tidegate(&["run", "job.toml", "--append"]).succeeded();
+    let text = String::from_utf8(directory.read("out/aggregates.jsonl")).expect("UTF-8");
+    assert!(text.starts_with("{\"mine\":1}\n{\"key\":\"A\""), "{text}");
+    assert_eq!(text.lines().count(), 2);
+}

@@ -273,8 +273,10 @@ fn what_this_version_does_not_have_is_said_to_be_so() {
     );
     refused(
         "state = \"state\"",
-        "state = \"s3://bucket\"",
-        &["3: state: `s3://` is not in this version: use a directory"],
+        "state = \"ftp://host/state\"",
+        &[
+            "3: state: `ftp://host/state` is no store that is known: use a directory, file://, s3://, gs:// or az://",
+        ],
     );
 }
 

@@ -84,9 +84,24 @@ fn absolute(directory: &Path, pattern: &str) -> Result<String, String> {
     Ok(format!("{}/{pattern}", Pattern::escape(directory)))
 }
 
+/// A longer chain of links is a circle, to the system too.
+const LINKS_MAX: usize = 40;
+
 /// What two names of one file have in common: the path without links as far as it exists, and plain beyond.
+/// A link to what does not exist yet stands for that: it is where a file made by this name will be.
 pub fn identity(path: &Path) -> PathBuf {
-    let path = plain(path);
+    let mut path = plain(path);
+    for _ in 0..LINKS_MAX {
+        let (Some(above), Ok(target)) = (path.parent(), path.read_link()) else {
+            break;
+        };
+        path = plain(&existing(above.to_path_buf()).join(target));
+    }
+    existing(path)
+}
+
+/// The path without links as far as it exists.
+fn existing(path: PathBuf) -> PathBuf {
     for ancestor in path.ancestors() {
         if let Ok(real) = ancestor.canonicalize() {
             return match path.strip_prefix(ancestor) {

@@ -6,7 +6,10 @@
 use super::table::{Located, Table};
 use super::{From, Job};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use tidegate::format::registry;
 use tidegate::kafka::{self, Settings};
+use tidegate::secret::Secret;
 
 /// Default of `transaction_timeout_ms`: well above what a commit may take, well below what readers put up with.
 const TRANSACTION_TIMEOUT_MS: u64 = 15_000;
@@ -17,14 +20,15 @@ const TRANSACTION_TIMEOUTS_MS: std::ops::RangeInclusive<i64> = 10_000..=900_000;
 /// Longest name of a topic, bytes; the broker's own limit.
 const TOPIC_BYTES: usize = 249;
 
+const IN_CLEAR: &str = "a secret must not stand in the job file: write ${NAME} or ${file:PATH}";
+
 /// Properties whose values are secrets.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 5] = [
     "sasl.password",
     "ssl.key.password",
     "ssl.keystore.password",
     "ssl.key.pem",
     "sasl.oauthbearer.client.secret",
-    "schema_registry_password",
 ];
 
 /// How a job reaches its cluster.
@@ -34,12 +38,18 @@ pub struct Kafka {
     pub settings: Settings,
     /// A transaction that stays open longer is aborted by the broker, milliseconds.
     pub transaction_timeout_ms: u64,
+    /// The schema registry.
+    pub registry: Option<registry::Settings>,
+    /// Outputs' schemas are registered; otherwise they must be there.
+    pub register_schemas: bool,
 }
 
 /// Reads `[kafka]`.
 pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
     let brokers = section.required("brokers").map(|brokers| brokers.value);
     let timeout = section.integer("transaction_timeout_ms", TRANSACTION_TIMEOUTS_MS);
+    let registry = registry(&mut section);
+    let register_schemas = section.boolean("register_schemas").unwrap_or(true);
     let mut properties = BTreeMap::new();
     for (name, at) in section.leaves() {
         if let Some(reason) = kafka::refused(&name) {
@@ -50,11 +60,7 @@ pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
             continue;
         };
         if SECRETS.contains(&name.as_str()) && !section.is_reference(&name) {
-            section.add(
-                at,
-                &name,
-                "a secret must not stand in the job file: write ${NAME} or ${file:PATH}",
-            );
+            section.add(at, &name, IN_CLEAR);
             continue;
         }
         properties.insert(name, value);
@@ -69,7 +75,31 @@ pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
         transaction_timeout_ms: timeout
             .and_then(|timeout| u64::try_from(timeout).ok())
             .unwrap_or(TRANSACTION_TIMEOUT_MS),
+        registry,
+        register_schemas,
     }
+}
+
+/// The keys that begin with `schema_registry`.
+fn registry(section: &mut Table<'_>) -> Option<registry::Settings> {
+    let is_secret = section.is_reference("schema_registry_password");
+    let mut text = |key: &'static str| section.string(key).map(|found| found.value);
+    let url = text("schema_registry");
+    let (user, authorities) = (text("schema_registry_user"), text("schema_registry_ca"));
+    let (certificate, key) = (text("schema_registry_certificate"), text("schema_registry_key"));
+    let password = section.string("schema_registry_password");
+    if let Some(password) = &password
+        && !is_secret
+    {
+        section.add(password.at, "schema_registry_password", IN_CLEAR);
+    }
+    let password = password.map(|password| Secret::new(password.value));
+    Some(registry::Settings {
+        user: user.zip(password),
+        authorities: authorities.map(PathBuf::from),
+        identity: certificate.map(PathBuf::from).zip(key.map(PathBuf::from)),
+        ..registry::Settings::new(url?)
+    })
 }
 
 /// The topic that an input or output names; noted if it can be none.
@@ -99,8 +129,8 @@ pub fn from(section: &mut Table<'_>) -> From {
     match from.value.as_str() {
         "earliest" => From::Earliest,
         "latest" => From::Latest,
-        time => match time.parse::<jiff::Timestamp>() {
-            Ok(time) => From::Time(time.as_millisecond()),
+        time => match chrono::DateTime::parse_from_rfc3339(time) {
+            Ok(time) => From::Time(time.timestamp_millis()),
             Err(_) => {
                 let what =
                     format!("`{time}` is none of earliest, latest, and a time such as 2026-01-31T00:00:00Z");

@@ -5,8 +5,11 @@
 //! be right about it.
 
 use super::table::{Located, Table, nearest, suggestion};
-use super::{Format, From, Input, InputPlace, Job, Output, OutputPlace, State, files, has_devices, kafka};
+use super::{
+    Format, From, Input, InputPlace, Job, Kafka, Output, OutputPlace, State, files, has_devices, kafka,
+};
 use std::path::{Path, PathBuf};
+use tidegate::checkpoint::objects;
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
 use tidegate::time::{EVENT_TIMES, Millis};
 use tidegate_dataflows::catalogue::{
@@ -34,7 +37,8 @@ const KAFKA_IDLE_TIMEOUT_MS: u64 = 10_000;
 
 const NO_SECTION: &str = "missing: an input or output names a topic, and brokers are wanted for it";
 const NOT_BOTH: &str = "either `file` or `kafka`, not both";
-const NO_AVRO: &str = "`avro` is not in this version: use `json`";
+const NO_AVRO: &str = "`avro` is only for topics: files hold JSON lines";
+const NO_REGISTRY: &str = "missing: an input or output is in Avro";
 
 /// The whole job file.
 pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
@@ -56,9 +60,15 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     if uses_kafka && section.is_none() {
         root.add(root.at, "kafka", NO_SECTION);
     }
+    let at = section.as_ref().map(|section| section.at);
     let kafka = section
         .map(|section| kafka::kafka(section, &name))
         .filter(|_| uses_kafka);
+    let uses_avro = inputs.iter().any(|input| input.format == Format::Avro)
+        || outputs.iter().any(|output| output.format == Format::Avro);
+    if let (Some(at), Some(Kafka { registry: None, .. }), true) = (at, &kafka, uses_avro) {
+        root.add(at, "kafka.schema_registry", NO_REGISTRY);
+    }
 
     let (mut epoch_interval_ms, mut replay_tick_ms) = (EPOCH_INTERVAL_MS, REPLAY_TICK_MS);
     if let Some(mut epoch) = root.table("epoch") {
@@ -151,17 +161,13 @@ fn state(root: &mut Table<'_>, directory: &Path) -> State {
     let Some(state) = root.required("state") else {
         return State::Directory(PathBuf::new());
     };
-    if let Some((scheme, _)) = state.value.split_once("://") {
-        if !["file", "memory"].contains(&scheme) {
-            root.add(
-                state.at,
-                "state",
-                format!("`{scheme}://` is not in this version: use a directory"),
-            );
-        }
-        return State::Url(state.value);
+    if let Some(reason) = objects::refusal(&state.value) {
+        root.add(state.at, "state", reason);
     }
-    let path = directory.join(&state.value);
+    let Some(local) = objects::local_directory(&state.value) else {
+        return State::Url(state.value);
+    };
+    let path = directory.join(local);
     if state.value.is_empty() || (path.exists() && !path.is_dir()) {
         root.add(state.at, "state", format!("`{}` is not a directory", state.value));
     }
@@ -278,13 +284,13 @@ fn place_and_format(section: &mut Table<'_>) -> (Place, Format) {
             section.required("file").map_or(Place::None, Place::File)
         }
     };
-    let formats = [("json", Some(Format::Json)), ("avro", None)];
+    let formats = [("json", Format::Json), ("avro", Format::Avro)];
     let at = section.place("format");
-    let format = section.symbol("format", &formats).unwrap_or(Some(Format::Json));
-    if format.is_none() {
+    let format = section.symbol("format", &formats).unwrap_or(Format::Json);
+    if format == Format::Avro && matches!(place, Place::File(_)) {
         section.add(at, "format", NO_AVRO);
     }
-    (place, format.unwrap_or(Format::Json))
+    (place, format)
 }
 
 fn outputs(

@@ -8,7 +8,7 @@
 
 use super::{Random, Script};
 use crate::operators::drive::{Batch, Core, Side};
-use crate::operators::late::Timed;
+use crate::operators::late::{Refused, Timed};
 use crate::record::{Origin, Text};
 use crate::time::{AFTER_ALL, BEFORE_ALL, Epoch, Millis};
 use differential_dataflow::consolidation::consolidate_updates;
@@ -123,6 +123,36 @@ impl Log {
     pub fn reaches(&self, time: Millis) -> Option<Epoch> {
         let mut reached = self.watermarks.iter().filter(|(_, watermark)| *watermark >= time);
         reached.next().map(|(epoch, _)| *epoch)
+    }
+
+    /// The script of an operator with this log as its only input.
+    pub fn script(&self, epochs: Epoch) -> Script<Timed<i64>, ()> {
+        Script {
+            left: self.updates.clone(),
+            right: Vec::new(),
+            watermarks: self.marks(Side::Left).collect(),
+            epochs,
+        }
+    }
+
+    /// Takes out what is behind the watermark when it comes, and gives it as what is refused.
+    pub fn take_refused<T>(&mut self, late_at: impl Fn(Millis) -> Millis) -> Batch<Result<T, Refused>> {
+        let mut refused = Vec::new();
+        for (record, epoch, diff) in std::mem::take(&mut self.updates) {
+            let watermark = self.before(epoch);
+            if late_at(record.time) <= watermark {
+                refused.push((Err(Refused::new(record, watermark)), epoch, diff));
+            } else {
+                self.updates.push((record, epoch, diff));
+            }
+        }
+        refused
+    }
+
+    /// Whether every partition has ended.
+    pub fn has_ended(&self) -> bool {
+        let last = self.watermarks.last();
+        last.is_some_and(|(_, watermark)| *watermark == AFTER_ALL)
     }
 
     /// The watermarks as a script has them.

@@ -33,39 +33,24 @@ fn matches(first: &Timed<i64>, second: &Timed<i64>) -> bool {
     opens(first.value) && (first.value + second.value) % 3 != 1 && second.time - first.time < WITHIN
 }
 
+/// The watermark at which a record is late: it has passed the record's time.
+fn late_at(time: Millis) -> Millis {
+    time + 1
+}
+
 fn draw(random: &mut Random, corrections: u64) -> (Log, Script<Timed<i64>, ()>) {
     let epochs = 1 + random.below(9);
     let ends = random.percent(50);
     let shape = Shape {
         epochs,
         values: 9,
-        late_at: &|time| time + 1,
+        late_at: &late_at,
         ends,
         corrections,
     };
     let log = log(random, &shape);
-    let script = Script {
-        left: log.updates.clone(),
-        right: Vec::new(),
-        watermarks: log.marks(Side::Left).collect(),
-        epochs,
-    };
+    let script = log.script(epochs);
     (log, script)
-}
-
-/// The updates behind the watermark are refused; the others stay in the log.
-fn refusals(log: &mut Log) -> Batch<Out> {
-    let whole = std::mem::take(&mut log.updates);
-    let mut refused = Vec::new();
-    for (record, epoch, diff) in whole {
-        let watermark = log.before(epoch);
-        if record.time < watermark {
-            refused.push((Err(Refused::new(record, watermark)), epoch, diff));
-        } else {
-            log.updates.push((record, epoch, diff));
-        }
-    }
-    refused
 }
 
 /// All records that are there after this epoch, every copy, by key and in the order of the key.
@@ -166,11 +151,8 @@ fn eager_matches_are_the_differences_of_sorts() {
 fn corrections_of_what_is_final_are_refused_and_no_state_is_left_at_the_end() {
     for_seeds(|random| {
         let (mut log, script) = draw(random, 40);
-        let refused = refusals(&mut log);
-        let ended = log
-            .watermarks
-            .last()
-            .is_some_and(|(_, watermark)| *watermark == Millis::MAX);
+        let refused = log.take_refused(late_at);
+        let ended = log.has_ended();
         for emit in [Emit::Final, Emit::Eager] {
             let mut expected = [expected(&log, emit, script.epochs), refused.clone()].concat();
             consolidate_updates(&mut expected);

@@ -16,6 +16,7 @@ struct Setting(u64);
 
 impl Record for Setting {
     const NAME: &'static str = "Setting";
+    const SCHEMA: &'static str = r#""long""#;
     fn event_time(&self) -> Option<Millis> {
         None
     }

@@ -37,28 +37,8 @@ fn draw(random: &mut Random, corrections: u64) -> (Log, Script<Timed<i64>, ()>) 
         corrections,
     };
     let log = log(random, &shape);
-    let script = Script {
-        left: log.updates.clone(),
-        right: Vec::new(),
-        watermarks: log.marks(Side::Left).collect(),
-        epochs,
-    };
+    let script = log.script(epochs);
     (log, script)
-}
-
-/// What the updates behind the watermark give; the others stay in the log.
-fn refusals(log: &mut Log) -> Batch<Out> {
-    let whole = std::mem::take(&mut log.updates);
-    let mut refused = Vec::new();
-    for (record, epoch, diff) in whole {
-        let watermark = log.before(epoch);
-        if CHANGES.closes(record.time) <= watermark {
-            refused.push((Err(Refused::new(record, watermark)), epoch, diff));
-        } else {
-            log.updates.push((record, epoch, diff));
-        }
-    }
-    refused
 }
 
 fn start(time: Millis) -> Millis {
@@ -154,11 +134,8 @@ fn final_rows_are_those_of_the_grouped_log() {
 fn corrections_after_the_close_are_refused_and_reopen_nothing() {
     for_seeds(|random| {
         let (mut log, script) = draw(random, 40);
-        let refused = refusals(&mut log);
-        let ended = log
-            .watermarks
-            .last()
-            .is_some_and(|(_, watermark)| *watermark == Millis::MAX);
+        let refused = log.take_refused(|time| CHANGES.closes(time));
+        let ended = log.has_ended();
         for (tumbling, expected) in [(CHANGES, twin_of_changes(&log)), (FINAL, twin_of_final(&log))] {
             let (got, rows) = run_bare(|| Windows::new(tumbling), &script, random);
             assert_eq!(got, sorted([expected, refused.clone()].concat()), "{script:?}");
