@@ -13,13 +13,14 @@ use super::open_loop::{Figures, Setup, Subject};
 use super::recovery::Recovered;
 use crate::latency::{Latencies, Percentiles};
 use crate::process::Host;
-use crate::report::{aligned, titled};
+use crate::report::titled;
 use crate::suite::Verdict;
 use crate::workload::Part;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
+use tidegate::columns::aligned;
 
 /// Interval and rate for which latency has a target.
 const TARGET: (u64, u64) = (10, 5_000);
