@@ -44,6 +44,8 @@ pub struct InputSpec {
     pub max_out_of_orderness_ms: Millis,
     /// A job may do without it.
     pub is_optional: bool,
+    /// What its topic is called where nobody calls it otherwise.
+    pub topic: &'static str,
 }
 
 /// What an output of a dataflow is.
@@ -53,47 +55,55 @@ pub struct OutputSpec {
     pub name: &'static str,
     /// Avro schema (JSON) of its messages.
     pub schema: &'static str,
+    /// What its topic is called where nobody calls it otherwise.
+    pub topic: &'static str,
 }
 
 /// The output of the job itself, where every input and dataflow sends what changed no result.
-pub const DEAD_LETTERS: OutputSpec = output::<DeadLetter>("dead_letters");
+pub const DEAD_LETTERS: OutputSpec = output::<DeadLetter>("dead_letters", "dead-letters");
 
 /// The optional input that `device_push` hangs on.
 pub const DEVICES: InputSpec = InputSpec {
     is_optional: true,
-    ..table::<CustomerDevices>("devices")
+    ..table::<CustomerDevices>("devices", "customer-devices")
 };
 
 /// The output that is there exactly when [`DEVICES`] is.
-pub const DEVICE_PUSH: OutputSpec = output::<DeviceMessage>("device_push");
+pub const DEVICE_PUSH: OutputSpec = output::<DeviceMessage>("device_push", "device-push-messages");
 
 const ALERTS_INPUTS: &[InputSpec] = &[
-    events::<AccountEntry>("entries", 0),
-    table::<AccountAuthorizations>("authorizations"),
-    table::<CustomerAlertSettings>("settings"),
+    events::<AccountEntry>("entries", "account-entries", 0),
+    table::<AccountAuthorizations>("authorizations", "account-authorizations"),
+    table::<CustomerAlertSettings>("settings", "alert-settings"),
     DEVICES,
 ];
 const ALERTS_OUTPUTS: &[OutputSpec] = &[
-    output::<OutboundMessage>("email"),
-    output::<OutboundMessage>("sms"),
-    output::<OutboundMessage>("push"),
+    output::<OutboundMessage>("email", "email-messages"),
+    output::<OutboundMessage>("sms", "sms-messages"),
+    output::<OutboundMessage>("push", "push-messages"),
     DEVICE_PUSH,
 ];
-const ORDERS: InputSpec = events::<Order>("orders", 0);
-const PAYMENTS: InputSpec = events::<Payment>("payments", 0);
-const TRANSACTIONS: InputSpec = events::<Transaction>("transactions", 5_000);
-const EVENTS: InputSpec = events::<Event>("events", 0);
+const ORDERS: InputSpec = events::<Order>("orders", "orders-input", 0);
+const PAYMENTS: InputSpec = events::<Payment>("payments", "payments-input", 0);
+const TRANSACTIONS: InputSpec = events::<Transaction>("transactions", "transactions", 5_000);
+const EVENTS: InputSpec = events::<Event>("events", "event-input", 0);
 
-const fn output<O: Output>(name: &'static str) -> OutputSpec {
+const fn output<O: Output>(name: &'static str, topic: &'static str) -> OutputSpec {
     OutputSpec {
         name,
+        topic,
         schema: O::SCHEMA,
     }
 }
 
-const fn events<R: Record>(name: &'static str, max_out_of_orderness_ms: Millis) -> InputSpec {
+const fn events<R: Record>(
+    name: &'static str,
+    topic: &'static str,
+    max_out_of_orderness_ms: Millis,
+) -> InputSpec {
     InputSpec {
         name,
+        topic,
         record: R::NAME,
         schema: R::SCHEMA,
         is_table: false,
@@ -102,9 +112,10 @@ const fn events<R: Record>(name: &'static str, max_out_of_orderness_ms: Millis) 
     }
 }
 
-const fn table<R: Record>(name: &'static str) -> InputSpec {
+const fn table<R: Record>(name: &'static str, topic: &'static str) -> InputSpec {
     InputSpec {
         name,
+        topic,
         record: R::NAME,
         schema: R::SCHEMA,
         is_table: true,
@@ -170,17 +181,19 @@ impl Dataflow {
         match self {
             Dataflow::Alerts if has_devices => ALERTS_OUTPUTS,
             Dataflow::Alerts => &ALERTS_OUTPUTS[..ALERTS_OUTPUTS.len() - 1], // DEVICE_PUSH is the last
-            Dataflow::TumblingAggregates => const { &[output::<OrderStats>("aggregates")] },
-            Dataflow::EnrichedOrders => const { &[output::<EnrichedOrder>("enriched")] },
+            Dataflow::TumblingAggregates => {
+                const { &[output::<OrderStats>("aggregates", "orders-agg-output")] }
+            }
+            Dataflow::EnrichedOrders => const { &[output::<EnrichedOrder>("enriched", "orders-enriched")] },
             Dataflow::RiskPattern => {
                 const {
                     &[
-                        output::<RiskAlert>("risk_alerts"),
-                        output::<RiskTimeout>("risk_timeouts"),
+                        output::<RiskAlert>("risk_alerts", "risk-alerts"),
+                        output::<RiskTimeout>("risk_timeouts", "risk-timeouts"),
                     ]
                 }
             }
-            Dataflow::EventCounts => const { &[output::<CountResult>("counts")] },
+            Dataflow::EventCounts => const { &[output::<CountResult>("counts", "event-counts")] },
         }
     }
 }

@@ -15,3 +15,4 @@ mod schema_tests;
 #[cfg(test)]
 mod trial;
 pub mod tumbling_aggregates;
+pub mod values;

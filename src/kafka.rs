@@ -4,6 +4,7 @@
 //!  Settings (from the job file) ─┬─► Consumer  one per worker: batches, ends of partitions
 //!    brokers, passed-on          ├─► Producer  one per output shard: transactions
 //!    properties, secrets         └─► topics    facts about topics; creates what is missing
+//!                                       └─► certificate  what is wrong with one that is refused
 //! ```
 //!
 //! Every property that is set here has its reason on the line above. What correctness fixes is in [`FIXED`]:
@@ -12,6 +13,7 @@
 //! Secrets are in values of properties; [`Settings`] never shows a value, and neither does an error of this
 //! room: librdkafka names properties and hosts, not passwords.
 
+mod certificate;
 pub mod consumer;
 mod context;
 pub mod producer;
@@ -115,6 +117,19 @@ pub const FIXED: &[(&str, &str)] = &[
         "queued.max.messages.kbytes",
         "memory in flight is bounded by the job",
     ),
+    (
+        "queue.buffering.max.messages",
+        "memory in flight is bounded by the job",
+    ),
+    (
+        "queue.buffering.max.kbytes",
+        "memory in flight is bounded by the job",
+    ),
+    ("check.crcs", "a bit flipped on the way would become a result"),
+    (
+        "delivery.report.only.error",
+        "successes are told by the commit, nobody asks for their reports",
+    ),
 ];
 
 impl Settings {
@@ -124,21 +139,26 @@ impl Settings {
         for (name, value) in &self.properties {
             config.set(name, value);
         }
+        self.prefer(
+            &mut config,
+            &[
+                // the brokers' logs and quotas name the job
+                ("client.id", self.job.as_str()),
+                // latency: small requests are not held back
+                ("socket.nagle.disable", "true"),
+                // notices a peer that is gone even if nothing is sent
+                ("socket.keepalive.enable", "true"),
+                // back at work soon after a broker is ...
+                ("reconnect.backoff.ms", "20"),
+                // ... yet without flooding one that stays away
+                ("reconnect.backoff.max.ms", "1000"),
+            ],
+        );
         let request = REQUEST.as_millis().to_string();
         let fixed = [
             ("bootstrap.servers", self.brokers.as_str()),
-            // the brokers' logs and quotas name the job
-            ("client.id", self.job.as_str()),
             // bounds every request: a partition cannot pass for idle while its broker is unreachable
             ("socket.timeout.ms", request.as_str()),
-            // latency: small requests are not held back
-            ("socket.nagle.disable", "true"),
-            // notices a peer that is gone even if nothing is sent
-            ("socket.keepalive.enable", "true"),
-            // back at work soon after a broker is ...
-            ("reconnect.backoff.ms", "20"),
-            // ... yet without flooding one that stays away
-            ("reconnect.backoff.max.ms", "1000"),
             // a misspelt topic must not come into being
             ("allow.auto.create.topics", "false"),
             // lines about failed connections reach the context, see `context`
@@ -146,12 +166,18 @@ impl Settings {
             ("log.connection.close", "true"),
         ];
         for (name, value) in fixed {
-            let own = name == "client.id" && self.properties.contains_key(name);
-            if !own {
-                config.set(name, value);
-            }
+            config.set(name, value);
         }
         config
+    }
+
+    /// Sets what the job file leaves open; correctness does not depend on it.
+    fn prefer(&self, config: &mut ClientConfig, preferred: &[(&str, &str)]) {
+        for (name, value) in preferred {
+            if !self.properties.contains_key(*name) {
+                config.set(*name, *value);
+            }
+        }
     }
 }
 
@@ -159,6 +185,17 @@ impl Settings {
 pub fn refused(property: &str) -> Option<&'static str> {
     let fixed = FIXED.iter().find(|(name, _)| *name == property);
     fixed.map(|(_, reason)| *reason)
+}
+
+/// What librdkafka has against a property with this value; none if it takes it. It may quote the value.
+pub fn fault(property: &str, value: &str) -> Option<String> {
+    let mut config = ClientConfig::new();
+    config.set(property, value);
+    let refused = config.create_native_config().err()?;
+    Some(match refused {
+        rdkafka::error::KafkaError::ClientConfig(_, what, ..) => one_line(&what),
+        other => one_line(&other.to_string()),
+    })
 }
 
 /// A client that could not be made: the properties are wrong, or a file that they name.
@@ -200,13 +237,29 @@ mod tests {
     }
 
     #[test]
-    fn passed_on_properties_never_override_fixed_ones() {
-        let properties = BTreeMap::from([("socket.nagle.disable".to_owned(), "false".to_owned())]);
+    fn librdkafka_names_what_it_does_not_take() {
+        assert_eq!(fault("fetch.max.bytes", "1000000"), None);
+        assert_eq!(fault("sasl.password", "any"), None);
+        let unknown = fault("fetch.max.byte", "1").expect("a misspelt property");
+        assert!(unknown.contains("fetch.max.byte"), "{unknown}");
+        let wrong = fault("security.protocol", "telnet").expect("a wrong value");
+        assert!(wrong.contains("security.protocol"), "{wrong}");
+    }
+
+    #[test]
+    fn passed_on_properties_override_preferred_ones_and_never_fixed_ones() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let own = [
+            pair("socket.nagle.disable", "false"),
+            pair("socket.timeout.ms", "1"),
+        ];
         let settings = Settings {
-            properties,
+            properties: BTreeMap::from(own),
             ..Settings::default()
         };
         let config = settings.client();
-        assert_eq!(config.get("socket.nagle.disable"), Some("true"));
+        assert_eq!(config.get("socket.nagle.disable"), Some("false"));
+        assert_eq!(config.get("socket.timeout.ms"), Some("10000"));
+        assert_eq!(config.get("socket.keepalive.enable"), Some("true"));
     }
 }

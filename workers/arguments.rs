@@ -23,11 +23,11 @@ Examples:
   tidegate demo
   tidegate generate --out day && tidegate run day/job.toml --workers 2";
 
-/// Exactly-once dataflows over files: maintained collections in, committed messages out.
+/// Exactly-once dataflows over files and topics: maintained collections in, committed messages out.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate", version, after_help = EXIT_CODES)]
 pub struct Arguments {
-    /// Least level of log lines on standard error [default: warn for check, graph and status, else info]
+    /// Least level of log lines on standard error [default: info for run, produce, generate and demo, warn for consume, else error]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<LogLevel>,
     /// Form of log lines
@@ -73,8 +73,14 @@ pub enum Command {
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
     Graph(GraphArguments),
-    /// Prints how far a job has come: outputs, inputs, checkpoints, from its state directory
+    /// Prints how far a job has come: outputs, inputs, checkpoints; with topics also lag and who holds it
     Status(StatusArguments),
+    /// Shows the topics a job needs and what is wrong with them; creates what is missing
+    Topics(TopicsArguments),
+    /// Writes JSON lines to the topics of a job's inputs, or to any topic
+    Produce(ProduceArguments),
+    /// Prints the committed messages of a topic as JSON lines
+    Consume(ConsumeArguments),
     /// Writes a seeded day of bank traffic as JSON lines, and a job file that runs all dataflows on it
     Generate(GenerateArguments),
     /// Generates a day, runs all dataflows on it with two workers, and shows what came out
@@ -147,6 +153,88 @@ pub struct StatusArguments {
     pub json: bool,
 }
 
+/// Of `topics`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate topics bank/job.toml --create")]
+pub struct TopicsArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Creates the topics that are missing; tables and progress are compacted
+    #[arg(long)]
+    pub create: bool,
+    /// Partitions of each topic that is created; the progress topic always has one
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub partitions: u32,
+    /// Replicas of each topic that is created [default: the broker's]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100))]
+    pub replication: Option<u32>,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `produce`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "tidegate produce [OPTIONS] JOB.toml INPUT [FILE]...\n       \
+                      tidegate produce [OPTIONS] JOB.toml --all DIR\n       \
+                      tidegate produce [OPTIONS] --brokers HOST:PORT TOPIC [FILE]...",
+    after_help = "Example:\n  tidegate produce bank/job.toml entries bank/entries-0.jsonl\n  \
+                  tidegate produce bank/job.toml --all bank --send-broken"
+)]
+pub struct ProduceArguments {
+    /// The job file; with --brokers the topic
+    #[arg(value_name = "JOB.toml|TOPIC")]
+    pub target: String,
+    /// The input of the job, unless --brokers or --all; then files of JSON lines [default: standard input]
+    #[arg(value_name = "INPUT|FILE")]
+    pub names: Vec<String>,
+    /// Writes to every input that is a topic what lies in the files INPUT-*.jsonl of this directory, tables first
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["names", "brokers"])]
+    pub all: Option<PathBuf>,
+    /// Where the topic is, without encryption; a secured cluster takes a job file
+    #[arg(long, value_name = "HOST:PORT,...")]
+    pub brokers: Option<String>,
+    /// Sends a line that is no message as it stands, without a key: it will be a dead letter
+    #[arg(long)]
+    pub send_broken: bool,
+    /// Messages a second at most
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=100_000_000))]
+    pub rate: Option<u64>,
+    /// Prints the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `consume`.
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "tidegate consume [OPTIONS] JOB.toml OUTPUT\n       \
+                      tidegate consume [OPTIONS] --brokers HOST:PORT TOPIC",
+    after_help = "Example:\n  tidegate consume bank/job.toml email --count 10"
+)]
+pub struct ConsumeArguments {
+    /// The job file; with --brokers the topic
+    #[arg(value_name = "JOB.toml|TOPIC")]
+    pub target: String,
+    /// The output, or input, of the job; not with --brokers
+    #[arg(
+        value_name = "OUTPUT",
+        required_unless_present = "brokers",
+        conflicts_with = "brokers"
+    )]
+    pub name: Option<String>,
+    /// Where the topic is, without encryption; a secured cluster takes a job file
+    #[arg(long, value_name = "HOST:PORT,...")]
+    pub brokers: Option<String>,
+    /// Ends after so many messages [default: goes on until Ctrl-C]
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Ends at the end of what is committed
+    #[arg(long)]
+    pub to_end: bool,
+}
+
 /// How much traffic a generated day has. Every count defaults to a multiple of `--accounts`.
 #[derive(Clone, Debug, Args)]
 pub struct DaySize {
@@ -187,6 +275,9 @@ pub struct GenerateArguments {
     /// Partitions of each table
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u32).range(1..=1000))]
     pub table_partitions: u32,
+    /// Writes a job file whose inputs and outputs are topics, at the brokers that the variable KAFKA names
+    #[arg(long)]
+    pub kafka: bool,
     /// The directory to write to; new or empty
     #[arg(long, value_name = "DIR", default_value = "day")]
     pub out: PathBuf,
@@ -221,8 +312,14 @@ impl Arguments {
             Some(LogLevel::Debug) => LevelFilter::DEBUG,
             Some(LogLevel::Trace) => LevelFilter::TRACE,
             None => match self.command {
-                Command::Check(_) | Command::Graph(_) | Command::Status(_) => LevelFilter::WARN,
-                Command::Run(_) | Command::Generate(_) | Command::Demo(_) => LevelFilter::INFO,
+                // What they have to say is in their results, and a failure is one line.
+                Command::Check(_) | Command::Graph(_) | Command::Status(_) | Command::Topics(_) => {
+                    LevelFilter::ERROR
+                }
+                Command::Consume(_) => LevelFilter::WARN,
+                Command::Run(_) | Command::Produce(_) | Command::Generate(_) | Command::Demo(_) => {
+                    LevelFilter::INFO
+                }
             },
         }
     }

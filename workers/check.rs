@@ -1,7 +1,7 @@
 //! `tidegate check`: what a job file means, with every default and every matched file, without running it.
 
 use crate::arguments::CheckArguments;
-use crate::job::{Input, InputFile, Job, Output};
+use crate::job::{Input, InputFile, Job, Kafka, Output};
 use crate::print::{print, print_json};
 use serde_json::{Value, json};
 use tidegate::columns::aligned;
@@ -130,6 +130,7 @@ fn settings(job: &Job) -> Vec<(String, String)> {
             job.checkpoint_interval_ms.to_string(),
         ),
     ];
+    settings.extend(job.kafka.iter().flat_map(Kafka::settings_shown));
     settings.extend(job.dataflow_settings());
     for input in &job.inputs {
         let values = [

@@ -1,7 +1,7 @@
 //! `tidegate demo`: a generated day, all five dataflows as one job, the real protocol, and a table of what came out.
 
 use crate::arguments::DemoArguments;
-use crate::generate::{day, write_day};
+use crate::generate::{Place, day, write_day};
 use crate::job::Job;
 use crate::plan;
 use crate::print::print;
@@ -24,7 +24,11 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     let mark = out.join(MARK);
     fs::write(&mark, "replaced by the next `tidegate demo`\n").map_err(|error| failed(&mark, &error))?;
     let input = out.join("day");
-    let lines = write_day(day(&arguments.size, PARTITIONS.0, PARTITIONS.1), &input)?;
+    let lines = write_day(
+        day(&arguments.size, PARTITIONS.0, PARTITIONS.1),
+        &input,
+        Place::Files,
+    )?;
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");
     let job = Job::read(&file)?;

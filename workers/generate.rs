@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 use tidegate::error::{Error, Kind, Result};
-use tidegate_dataflows::catalogue::{DEAD_LETTERS, Dataflow};
+use tidegate_dataflows::catalogue::{DEAD_LETTERS, Dataflow, InputSpec};
 use tidegate_dataflows::generator::{Day, EVENT_RECORD_BYTES, Input, Lines, for_each_line};
 
 /// Bytes gathered per file before they are written.
@@ -17,17 +17,37 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// A log line tells of progress after this many lines.
 const PROGRESS_LINES: u64 = 1_000_000;
 
+/// What the generated job file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The files beside it.
+    Files,
+    /// Topics, by their usual names, at the brokers that the variable `KAFKA` names.
+    Topics,
+}
+
 /// Generates the day that was asked for.
 pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     let day = day(&arguments.size, arguments.partitions, arguments.table_partitions);
     refuse_used(&arguments.out)?;
-    let written = write_day(day, &arguments.out)?;
+    let place = if arguments.kafka {
+        Place::Topics
+    } else {
+        Place::Files
+    };
+    let written = write_day(day, &arguments.out, place)?;
+    let (out, job) = (arguments.out.display(), arguments.out.join("job.toml"));
+    let (lines, job) = (written.lines, job.display());
+    let next = match place {
+        Place::Files => format!("run them with: tidegate run {job}"),
+        Place::Topics => format!(
+            "then: tidegate topics {job} --create; tidegate produce {job} --all {out} --send-broken; \
+             tidegate run {job}"
+        ),
+    };
     crate::print::print(&format!(
-        "{} lines, {} of them undecodable and {} invalid; run them with: tidegate run {}\n",
-        written.lines,
-        written.undecodable,
-        written.invalid,
-        arguments.out.join("job.toml").display(),
+        "{lines} lines, {} of them undecodable and {} invalid; {next}\n",
+        written.undecodable, written.invalid,
     ))
 }
 
@@ -58,7 +78,7 @@ fn refuse_used(out: &Path) -> Result<()> {
 }
 
 /// Writes all inputs of the day, and the job file, to a directory that is created when missing.
-pub fn write_day(day: Day, out: &Path) -> Result<Lines> {
+pub fn write_day(day: Day, out: &Path, place: Place) -> Result<Lines> {
     std::fs::create_dir_all(out).map_err(|error| failed(out, &error))?;
     let mut total = Lines::default();
     for input in Input::ALL {
@@ -69,7 +89,7 @@ pub fn write_day(day: Day, out: &Path) -> Result<Lines> {
         total.invalid += written.invalid;
     }
     let job = out.join("job.toml");
-    std::fs::write(&job, job_text(&day)).map_err(|error| failed(&job, &error))?;
+    std::fs::write(&job, job_text(&day, place)).map_err(|error| failed(&job, &error))?;
     Ok(total)
 }
 
@@ -105,7 +125,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// The job file of a generated day: all dataflows, all defaults.
-fn job_text(day: &Day) -> String {
+fn job_text(day: &Day, place: Place) -> String {
     let dataflows: Vec<_> = Dataflow::ALL
         .map(|dataflow| format!("\"{}\"", dataflow.name()))
         .into();
@@ -116,26 +136,38 @@ fn job_text(day: &Day) -> String {
         day.accounts,
         dataflows.join(", "),
     );
-    for input in Input::ALL {
-        let name = input.name();
-        text.push_str(&format!(
-            "\n[inputs.{name}]\nfile = \"{name}-*.jsonl\"\nformat = \"json\"\n"
-        ));
-        if input == Input::Events {
+    if place == Place::Topics {
+        text.push_str("\n[kafka]\nbrokers = \"${KAFKA}\"\n");
+    }
+    let mut section = |kind: &str, name: &str, file: String, topic: &str| {
+        let place = match place {
+            Place::Files => format!("file = \"{file}\""),
+            Place::Topics => format!("kafka = \"{topic}\""),
+        };
+        text.push_str(&format!("\n[{kind}.{name}]\n{place}\nformat = \"json\"\n"));
+        if name == Input::Events.name() {
             text.push_str(&format!(
                 "max_record_bytes = {EVENT_RECORD_BYTES} # some generated lines are longer\n"
             ));
         }
+    };
+    let mut inputs: Vec<InputSpec> = Vec::new();
+    for spec in Dataflow::ALL.into_iter().flat_map(Dataflow::inputs) {
+        if inputs.iter().all(|known| known.name != spec.name) {
+            inputs.push(*spec);
+        }
+    }
+    for input in inputs {
+        let file = format!("{}-*.jsonl", input.name);
+        section("inputs", input.name, file, input.topic);
     }
     let outputs = Dataflow::ALL
         .into_iter()
         .flat_map(|dataflow| dataflow.outputs(true))
         .chain([&DEAD_LETTERS]);
     for output in outputs {
-        let name = output.name;
-        text.push_str(&format!(
-            "\n[outputs.{name}]\nfile = \"out/{name}.jsonl\"\nformat = \"json\"\n"
-        ));
+        let file = format!("out/{}.jsonl", output.name);
+        section("outputs", output.name, file, output.topic);
     }
     text
 }

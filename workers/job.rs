@@ -11,7 +11,7 @@
 //!
 //! Dataflows, inputs and outputs are in the order of the catalogue, whatever their order in the file; state
 //! is found again by these positions. Paths are relative to the job file. What the contract knows and this
-//! version does not have (Kafka, Avro) is refused as such, not as an unknown key.
+//! version does not have (Redis, PostgreSQL) is refused as such, not as an unknown key.
 
 mod files;
 mod kafka;
@@ -222,6 +222,14 @@ impl Job {
         match findings.into_message() {
             Some(message) => Err(Error::new(Kind::Configuration, message)),
             None => Ok(job),
+        }
+    }
+
+    /// Whether there may be a state: a look at it creates none.
+    pub fn has_state(&self) -> bool {
+        match &self.state {
+            State::Directory(path) => path.exists(),
+            State::Url(_) => true,
         }
     }
 

@@ -5,14 +5,17 @@
 
 mod arguments;
 mod check;
+mod consume;
 mod demo;
 mod generate;
 mod graph;
 mod job;
 mod plan;
 mod print;
+mod produce;
 mod run;
 mod status;
+mod topics;
 
 use arguments::{Arguments, Command, LogFormat};
 use clap::Parser as _;
@@ -42,6 +45,9 @@ fn obey(command: &Command) -> Result<()> {
         Command::Run(arguments) => run::run(arguments),
         Command::Graph(arguments) => graph::graph(arguments),
         Command::Status(arguments) => status::status(arguments),
+        Command::Topics(arguments) => topics::topics(arguments),
+        Command::Produce(arguments) => produce::produce(arguments),
+        Command::Consume(arguments) => consume::consume(arguments),
         Command::Demo(arguments) => demo::demo(arguments),
     }
 }

@@ -8,12 +8,16 @@ use tidegate::error::{Error, Kind, Result};
 
 /// Writes a result to standard output.
 pub fn print(text: &str) -> Result<()> {
+    print_on(text).map(drop)
+}
+
+/// Writes a part of a long result; whether anybody still reads it.
+pub fn print_on(text: &str) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::new(Kind::WriteFailed, format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Kind::WriteFailed, format!("standard output: {error}"))),
     }
 }
 

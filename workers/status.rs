@@ -1,11 +1,22 @@
-//! `tidegate status`: how far a job has come, from its state directory and progress logs alone. It takes no lock, so it
-//! may look at a job that runs; what it prints was committed at some moment while it looked.
+//! `tidegate status`: how far a job has come, from its state and its progress, in files or in a topic. It takes no
+//! lock and fences nobody, so it may look at a job that runs; what it prints was committed at some moment while
+//! it looked.
+//!
+//! ```text
+//!  claims, manifests ──► generation, checkpoints, positions ─┐
+//!  progress logs ──────► committed epochs, bindings ─────────┼─► Status ─► table | JSON
+//!  progress topic, ends of partitions, control socket ───────┘
+//!     (status/kafka.rs; unreachable: what the state says, and the cause)
+//! ```
+
+mod kafka;
 
 use crate::arguments::StatusArguments;
-use crate::job::{Job, State};
+use crate::job::Job;
 use crate::plan;
 use crate::print::{print, print_json};
 use indicatif::HumanBytes;
+use kafka::KafkaStatus;
 use serde::Serialize;
 use std::fs;
 use tidegate::checkpoint::binding::Positions;
@@ -24,6 +35,9 @@ struct Status {
     outputs: Vec<OutputStatus>,
     inputs: Vec<PartitionStatus>,
     checkpoints: Vec<CheckpointStatus>,
+    /// Where an input or output is a topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kafka: Option<KafkaStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,7 +58,14 @@ struct PartitionStatus {
     watermark: Option<Millis>,
     idle: bool,
     ended: bool,
+    /// The file, or the topic.
     file: String,
+    /// Of a topic: where a reader of what is committed stands at its end; none while the brokers do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<u64>,
+    /// Of a topic: offsets between the two. Markers of transactions count, so it may be above 0 with all read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,11 +82,16 @@ pub fn status(arguments: &StatusArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
     let status = look(&job)?;
     if arguments.json {
-        return print_json(
-            &serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?,
-        );
+        let value = serde_json::to_value(&status).map_err(|error| Error::internal(error.to_string()))?;
+        print_json(&value)?;
+    } else {
+        print(&table(&status))?;
     }
-    print(&table(&status))
+    let unreachable = status.kafka.and_then(|kafka| kafka.unreachable);
+    match unreachable {
+        Some(cause) => Err(Error::new(Kind::Unreachable, cause)),
+        None => Ok(()),
+    }
 }
 
 fn look(job: &Job) -> Result<Status> {
@@ -75,19 +101,16 @@ fn look(job: &Job) -> Result<Status> {
         outputs: Vec::new(),
         inputs: Vec::new(),
         checkpoints: Vec::new(),
+        kafka: None,
     };
-    // Looking must not create a state directory.
-    let began = match &job.state {
-        State::Directory(path) => path.exists(),
-        State::Url(_) => true,
-    };
+    let mut claim = None;
     let mut positions = Positions::new(job.inputs.iter().map(|input| input.max_out_of_orderness_ms));
     let mut folded = 0;
-    if began {
+    if job.has_state() {
         let store = store::open(&job.state.location())?;
-        status.generation = claim::all(store.as_ref())?
-            .last()
-            .map_or(0, |(generation, _)| *generation);
+        if let Some((generation, last)) = claim::all(store.as_ref())?.pop() {
+            (status.generation, claim) = (generation, last);
+        }
         for (number, manifest) in manifest::all(store.as_ref())? {
             // A damaged one is the next start's to judge; here it is only not shown.
             let Ok(manifest) = manifest else { continue };
@@ -107,8 +130,11 @@ fn look(job: &Job) -> Result<Status> {
         .filter_map(|shard| plan::file_shard(job, shard))
         .collect();
     let logs = shards.iter().map(read_log).collect::<Result<Vec<_>>>()?;
+    let mut observed = job.kafka.as_ref().map(|kafka| kafka::observe(job, kafka));
+    let topic_logs = observed.as_ref().map_or(&[][..], |observed| &observed.logs[..]);
     let mut bindings: Vec<_> = logs
         .iter()
+        .chain(topic_logs)
         .flat_map(Log::bindings)
         .filter(|binding| binding.epoch > folded)
         .collect();
@@ -133,6 +159,13 @@ fn look(job: &Job) -> Result<Status> {
         }
     }
     status.inputs = partitions(job, &positions);
+    if let Some(observed) = &mut observed {
+        observed.add_lag(&mut status.inputs);
+    }
+    status.kafka = observed.map(|observed| KafkaStatus {
+        holder: claim.as_ref().map(kafka::holder),
+        ..observed.status
+    });
     Ok(status)
 }
 
@@ -174,6 +207,8 @@ fn partitions(job: &Job, positions: &Positions) -> Vec<PartitionStatus> {
                 idle: clock.idle,
                 ended: clock.ended,
                 file: position.path.clone().unwrap_or_default(),
+                end: None,
+                lag: None,
             });
         }
     }
@@ -206,6 +241,8 @@ fn table(status: &Status) -> String {
         "watermark",
         "",
         "file",
+        if status.kafka.is_some() { "end" } else { "" },
+        if status.kafka.is_some() { "lag" } else { "" },
     ])];
     inputs.extend(status.inputs.iter().map(|input| {
         let watermark = match input.watermark {
@@ -221,6 +258,7 @@ fn table(status: &Status) -> String {
             ""
         };
         let (partition, offset) = (input.partition.to_string(), input.committed_offset.to_string());
+        let number = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
         vec![
             input.input.clone(),
             partition,
@@ -228,6 +266,8 @@ fn table(status: &Status) -> String {
             watermark,
             state.to_owned(),
             input.file.clone(),
+            number(input.end),
+            number(input.lag),
         ]
     }));
     let mut checkpoints = vec![words(&["checkpoint", "epoch", "generation", "size", "rows"])];
@@ -242,6 +282,11 @@ fn table(status: &Status) -> String {
             checkpoint.rows.to_string(),
         ]
     }));
-    let tables = [aligned(&outputs), aligned(&inputs), aligned(&checkpoints)].join("\n");
+    let mut tables = vec![aligned(&inputs), aligned(&checkpoints)];
+    if !status.outputs.is_empty() || status.kafka.is_none() {
+        tables.insert(0, aligned(&outputs));
+    }
+    tables.extend(status.kafka.as_ref().map(KafkaStatus::table));
+    let tables = tables.join("\n");
     format!("job {}, generation {}\n\n{tables}", status.job, status.generation)
 }

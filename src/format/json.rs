@@ -74,6 +74,37 @@ struct Envelope<'a> {
     value: &'a RawValue,
 }
 
+/// A line whose value is of no known type: what a topic's message is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    /// The message key.
+    pub key: Option<Text>,
+    /// The value's bytes as they stand; none is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The message time, milliseconds since the Unix epoch.
+    pub timestamp: Option<Millis>,
+}
+
+/// Takes a line apart. The error says why it is no message.
+pub fn raw(line: &[u8]) -> Result<Raw<'_>, String> {
+    #[derive(Deserialize)]
+    struct Timed<'a> {
+        #[serde(deserialize_with = "Option::deserialize")]
+        key: Option<Text>,
+        #[serde(borrow)]
+        value: &'a RawValue,
+        #[serde(default, deserialize_with = "message_time")]
+        timestamp: Option<Millis>,
+    }
+    let line: Timed<'_> = serde_json::from_str(object(line)?).map_err(|error| brief(&error, "line"))?;
+    let value = line.value.get().as_bytes();
+    Ok(Raw {
+        key: line.key,
+        value: (value != b"null").then_some(value),
+        timestamp: line.timestamp,
+    })
+}
+
 /// Decodes one line (without its end) into a checked message. A tombstone is one only where `is_table`.
 pub fn decode_line<R: Record>(line: &[u8], is_table: bool) -> Result<Message<R>, Rejected> {
     let text = object(line).map_err(|error| Rejected::Undecodable { error })?;

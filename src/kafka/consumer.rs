@@ -97,6 +97,16 @@ impl Consumer {
     pub fn new(settings: &Settings) -> Result<Consumer> {
         let trouble = Trouble::default();
         let mut config = settings.client();
+        // what the job file passes on goes before these
+        let preferred = [
+            // answers come with the first byte ...
+            ("fetch.min.bytes", "1"),
+            // ... and an empty one soon enough for the end of a partition to be news
+            ("fetch.wait.max.ms", "100"),
+            // fetching goes on right after a full queue was read
+            ("fetch.queue.backoff.ms", "5"),
+        ];
+        settings.prefer(&mut config, &preferred);
         let queued_kbytes = (limits::READ_AHEAD_BYTES >> 10).to_string();
         let group = format!("tidegate-{}", settings.job);
         let fixed = [
@@ -113,12 +123,6 @@ impl Consumer {
             ("enable.partition.eof", "true"),
             // a flipped bit on the way must not become a result
             ("check.crcs", "true"),
-            // answers come with the first byte ...
-            ("fetch.min.bytes", "1"),
-            // ... and an empty one soon enough for the end of a partition to be news
-            ("fetch.wait.max.ms", "100"),
-            // fetching goes on right after a full queue was read
-            ("fetch.queue.backoff.ms", "5"),
             // bounds what waits in the client
             ("queued.max.messages.kbytes", queued_kbytes.as_str()),
         ];

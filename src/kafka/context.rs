@@ -120,3 +120,24 @@ impl ProducerContext for Trouble {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_connections_are_trouble_and_unused_properties_are_not() {
+        let trouble = Trouble::default();
+        trouble.log(RDKafkaLogLevel::Warning, "CONFWARN", "fetch.max.bytes is ignored");
+        assert_eq!(trouble.seen(), 0);
+        trouble.log(RDKafkaLogLevel::Info, "FAIL", "connection refused");
+        trouble.log(RDKafkaLogLevel::Error, "ANY", "whatever it is");
+        assert_eq!(trouble.seen(), 2);
+        trouble.error(
+            KafkaError::Global(RDKafkaErrorCode::Authentication),
+            "wrong\n password",
+        );
+        trouble.error(KafkaError::Global(RDKafkaErrorCode::SSL), "later");
+        assert_eq!(trouble.refused().as_deref(), Some("wrong password"));
+    }
+}

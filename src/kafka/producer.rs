@@ -1,7 +1,8 @@
-//! A transactional producer, used by one thread.
+//! A producer, transactional or not, used by one thread.
 //!
 //! ```text
 //!  new ─► init ─► (begin ─► send… ─► commit)*      any failure: drop it, make another
+//!  without_transactions ─► (send… ─► delivered_all)*      for load: nothing is tied together
 //! ```
 //!
 //! **What a failure means.** Fenced: another producer of this id was initialised after ours, so somebody else
@@ -28,7 +29,8 @@
 )]
 
 use super::{REQUEST, Settings, Trouble, not_made, one_line};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::time::Millis;
 use rdkafka::bindings as sys;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -40,6 +42,9 @@ pub const COMMIT: Duration = Duration::from_secs(6);
 
 /// How long initialising may take: it waits for what an earlier producer of the id has left open.
 pub const INITIALISE: Duration = Duration::from_secs(30);
+
+/// How long a message outside of transactions may take until it is given up.
+pub const DELIVERY: Duration = Duration::from_secs(30);
 
 /// How often deliveries are looked after while they are waited for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,6 +80,21 @@ pub enum Failure {
     Unknown(String),
 }
 
+impl From<Failure> for Error {
+    /// As the reason to stop.
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::Fenced(text) => {
+                let message =
+                    format!("a later instance has taken the job over ({text}); nothing more was written");
+                Error::new(Kind::Fenced, message)
+            }
+            Failure::Denied(text) => Error::new(Kind::WriteFailed, format!("Kafka: {text}")),
+            Failure::Unknown(text) => Error::new(Kind::Unreachable, format!("Kafka: {text}")),
+        }
+    }
+}
+
 /// See the [module](self).
 pub struct Producer {
     client: BaseProducer<Trouble>,
@@ -99,11 +119,7 @@ impl Producer {
             // a group of epochs goes in few requests
             ("batch.size", "1000000"),
         ];
-        for (name, value) in preferred {
-            if !settings.properties.contains_key(name) {
-                config.set(name, value);
-            }
-        }
+        settings.prefer(&mut config, &preferred);
         let fixed = [
             ("transactional.id", id),
             // a transaction that is open when its owner freezes holds back readers this long at most
@@ -127,27 +143,64 @@ impl Producer {
         Ok(Producer { client, trouble })
     }
 
-    /// A producer whose messages are visible at once, for the control arm of the kill campaigns.
+    /// A producer whose messages are visible at once, each once and in order, in no transaction: for filling
+    /// inputs, and for the control arm of the kill campaigns.
     pub fn without_transactions(settings: &Settings) -> Result<Producer> {
         let trouble = Trouble::default();
-        let client = settings
-            .client()
+        let mut config = settings.client();
+        let patience = DELIVERY.as_millis().to_string();
+        // what the job file passes on goes before these
+        let preferred = [
+            // many messages a request: what is waited for is not one of them, but all
+            ("linger.ms", "5"),
+            ("batch.size", "1000000"),
+            ("compression.codec", "lz4"),
+            // what waits in the client is bounded by bytes ...
+            ("queue.buffering.max.kbytes", "65536"),
+            // ... and by nothing else
+            ("queue.buffering.max.messages", "0"),
+        ];
+        settings.prefer(&mut config, &preferred);
+        let fixed = [
+            // a retry writes nothing twice and changes no order
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            // whoever writes is told before long that nobody takes it
+            ("message.timeout.ms", patience.as_str()),
+            // successes would have to be polled for
+            ("delivery.report.only.error", "true"),
+        ];
+        for (name, value) in fixed {
+            config.set(name, value);
+        }
+        let client = config
             .create_with_context(trouble.clone())
             .map_err(|error| not_made(&error))?;
         Ok(Producer { client, trouble })
     }
 
-    /// Waits until everything sent is acknowledged.
+    /// Waits until everything sent is acknowledged, as long as a commit may take.
     pub fn delivered_all(&self) -> Result<(), Failure> {
+        self.delivered_within(COMMIT)
+    }
+
+    /// Waits until everything sent is acknowledged, at most so long.
+    pub fn delivered_within(&self, patience: Duration) -> Result<(), Failure> {
         let started = now();
         while !self.flush(LOOK) {
             self.listen();
             self.delivered()?;
-            if started.elapsed() >= COMMIT {
+            if started.elapsed() >= patience {
                 let late = "messages are not acknowledged in time".to_owned();
                 return Err(Failure::Unknown(late));
             }
         }
+        self.listen();
+        self.delivered()
+    }
+
+    /// The first message that was given up since it was last asked, as the failure it is.
+    pub fn delivered_so_far(&self) -> Result<(), Failure> {
         self.listen();
         self.delivered()
     }
@@ -164,22 +217,28 @@ impl Producer {
         begun.map_err(|error| self.failure("beginning a transaction", &error))
     }
 
-    /// Adds a message to the open transaction.
+    /// Adds a message to the open transaction; it gets the time of the sending.
     pub fn send(&self, message: &Message<'_>) -> Result<(), Failure> {
+        self.send_at(message, None)
+    }
+
+    /// Sends a message with this time, or that of the sending. Where too much waits to be sent, so does this.
+    pub fn send_at(&self, message: &Message<'_>, time: Option<Millis>) -> Result<(), Failure> {
         let started = now();
         loop {
-            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
-            for (key, value) in message.headers {
-                headers = headers.insert(Header {
-                    key,
-                    value: Some(*value),
-                });
-            }
             let mut record = BaseRecord::<[u8], [u8]>::to(message.topic)
-                .partition(i32::try_from(message.partition).unwrap_or(i32::MAX))
-                .headers(headers);
+                .partition(i32::try_from(message.partition).unwrap_or(i32::MAX));
             record.key = message.key;
             record.payload = message.value;
+            record.timestamp = time;
+            if !message.headers.is_empty() {
+                let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+                for (key, value) in message.headers {
+                    let value = Some(*value);
+                    headers = headers.insert(Header { key, value });
+                }
+                record = record.headers(headers);
+            }
             match self.client.send(record) {
                 Ok(()) => return Ok(()),
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {

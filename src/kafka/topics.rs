@@ -5,16 +5,23 @@
 
 #![expect(unsafe_code, reason = "topic ids have no wrapper in rdkafka 0.39")]
 
-use super::{REQUEST, Settings, Trouble, not_made, one_line};
+use super::{REQUEST, Settings, Trouble, certificate, not_made, one_line};
 use crate::error::{Error, Kind, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings as sys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether the cluster refuses us.
+const LOOK: Duration = Duration::from_secs(1);
+/// A question that was answered with an error is asked again this much later.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How long after its creation a topic is looked for again.
 const KNOWN: Duration = Duration::from_millis(20);
@@ -57,7 +64,7 @@ pub struct Missing {
     pub name: String,
     /// How many partitions.
     pub partitions: u32,
-    /// How many replicas.
+    /// How many replicas; 0: the broker's default.
     pub replication: u32,
     /// Keeps the last value of each key, for ever; otherwise it has the broker's defaults.
     pub compacted: bool,
@@ -83,7 +90,7 @@ pub struct Admin {
     everything: BaseConsumer<Trouble>,
     trouble: Trouble,
     runtime: tokio::runtime::Runtime,
-    brokers: String,
+    settings: Settings,
 }
 
 impl Admin {
@@ -109,7 +116,7 @@ impl Admin {
             everything: reader("read_uncommitted")?,
             trouble,
             runtime,
-            brokers: settings.brokers.clone(),
+            settings: settings.clone(),
         })
     }
 
@@ -117,8 +124,7 @@ impl Admin {
     pub fn describe(&self, names: &[&str]) -> Result<BTreeMap<String, Option<Topic>>> {
         let mut topics = BTreeMap::new();
         for name in names {
-            let metadata = self.everything.fetch_metadata(Some(name), REQUEST);
-            let metadata = metadata.map_err(|error| self.failed(name, &error))?;
+            let metadata = self.metadata(name)?;
             let Some(found) = metadata.topics().iter().find(|topic| topic.name() == *name) else {
                 topics.insert((*name).to_owned(), None);
                 continue;
@@ -148,10 +154,40 @@ impl Admin {
 
     /// How many partitions a topic has now.
     pub fn partitions(&self, name: &str) -> Result<u32> {
-        let metadata = self.everything.fetch_metadata(Some(name), REQUEST);
-        let metadata = metadata.map_err(|error| self.failed(name, &error))?;
+        let metadata = self.metadata(name)?;
         let found = metadata.topics().iter().find(|topic| topic.name() == name);
         Ok(found.map_or(0, |topic| u32::try_from(topic.partitions().len()).unwrap_or(0)))
+    }
+
+    /// What the cluster says of a topic.
+    fn metadata(&self, name: &str) -> Result<Metadata> {
+        self.ask(name, || self.everything.fetch_metadata(Some(name), LOOK))
+    }
+
+    /// Asks again until there is an answer, for [`REQUEST`] in all: a leader may just be changing. A cluster that
+    /// refuses who we are, or what we ask, is not asked again.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a broker that says nothing is given up by the clock"
+    )]
+    fn ask<T>(&self, topic: &str, question: impl Fn() -> KafkaResult<T>) -> Result<T> {
+        use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+        let started = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let error = match question() {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let code = error.rdkafka_error_code();
+            let is_denied = [ClusterAuthorizationFailed, TopicAuthorizationFailed]
+                .map(Some)
+                .contains(&code);
+            if is_denied || self.trouble.refused().is_some() || started.elapsed() >= REQUEST {
+                return Err(self.failed(topic, &error));
+            }
+            thread::park_timeout(AGAIN.saturating_sub(asked.elapsed()));
+        }
     }
 
     fn configured(&self, name: &str, topic: &mut Topic) -> Result<()> {
@@ -184,7 +220,11 @@ impl Admin {
     pub fn create(&self, missing: &[Missing]) -> Result<()> {
         for topic in missing {
             let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
-            let replication = TopicReplication::Fixed(i32::try_from(topic.replication).unwrap_or(i32::MAX));
+            let replication = match topic.replication {
+                0 => -1, // as the protocol says it
+                replication => i32::try_from(replication).unwrap_or(i32::MAX),
+            };
+            let replication = TopicReplication::Fixed(replication);
             let mut new = NewTopic::new(&topic.name, partitions, replication);
             if topic.compacted {
                 new = new.set("cleanup.policy", "compact");
@@ -211,7 +251,7 @@ impl Admin {
             if self.partitions(name)? > 0 {
                 return Ok(());
             }
-            std::thread::park_timeout(KNOWN);
+            thread::park_timeout(KNOWN);
         }
         let late = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
         Err(self.failed(name, &late))
@@ -223,15 +263,15 @@ impl Admin {
         for partition in 0..partitions {
             let number = i32::try_from(partition).unwrap_or(i32::MAX);
             let ask = |client: &BaseConsumer<Trouble>| {
-                let marks = client.fetch_watermarks(topic, number, REQUEST);
-                marks.map_err(|error| self.failed(topic, &error))
+                self.ask(topic, || client.fetch_watermarks(topic, number, LOOK))
             };
-            let ((first, end), (_, high)) = (ask(&self.committed)?, ask(&self.everything)?);
+            // The high watermark first: a transaction that ends between the two calls does not pass for open.
+            let ((_, high), (first, end)) = (ask(&self.everything)?, ask(&self.committed)?);
             let unsigned = |offset: i64| u64::try_from(offset).unwrap_or(0);
             bounds.push(Bounds {
                 first: unsigned(first),
                 end: unsigned(end),
-                high: unsigned(high),
+                high: unsigned(high.max(end)),
             });
         }
         Ok(bounds)
@@ -287,7 +327,7 @@ impl Admin {
         id.ok_or_else(|| {
             let message = format!(
                 "the broker at {} does not tell the id of topic {name}",
-                self.brokers
+                self.settings.brokers
             );
             Error::new(Kind::Unreachable, message)
         })
@@ -295,11 +335,16 @@ impl Admin {
 
     /// One line that names the topic, the broker and the cause.
     fn failed(&self, topic: &str, error: &KafkaError) -> Error {
-        let refused = self.trouble.refused();
-        let cause = refused.unwrap_or_else(|| one_line(&error.to_string()));
+        let cause = match self.trouble.refused() {
+            Some(refused) if refused.contains("certificate verify failed") => {
+                certificate::fault(&self.settings).unwrap_or(refused)
+            }
+            Some(refused) => refused,
+            None => one_line(&error.to_string()),
+        };
         Error::new(
             Kind::Unreachable,
-            format!("Kafka at {}: {topic}: {cause}", self.brokers),
+            format!("Kafka at {}: {topic}: {cause}", self.settings.brokers),
         )
     }
 }

@@ -61,7 +61,8 @@ pub fn refuse_if_alive(address: &str, nonce: u64, pid: u32) -> Result<()> {
     Err(Error::new(Kind::AnotherInstance, message))
 }
 
-fn is_alive(address: &str, nonce: u64) -> bool {
+/// Whether the instance of this address and nonce answers.
+pub fn is_alive(address: &str, nonce: u64) -> bool {
     let Ok(address) = address.parse::<SocketAddr>() else {
         return false;
     };

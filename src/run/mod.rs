@@ -8,7 +8,7 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
-mod control;
+pub mod control;
 mod discover;
 pub mod graph;
 mod job;

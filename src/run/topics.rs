@@ -140,7 +140,7 @@ pub fn observe(plan: &mut Plan, kafka: &KafkaPlan, store: &dyn Store) -> Result<
     if !faults.is_empty() {
         return Err(Error::new(Kind::Configuration, faults.join("\n")));
     }
-    let recorded = store::names(store, FOLDER)?;
+    let recorded = recorded(store)?;
     for (name, topic) in found
         .iter()
         .filter_map(|(name, topic)| Some((name, topic.as_ref()?)))
@@ -212,7 +212,24 @@ const FOLDER: &str = "topics";
 
 /// Refuses a topic that is another one than before, or has fewer partitions; records it otherwise.
 fn same_as_recorded(store: &dyn Store, recorded: &[String], name: &str, topic: &Topic) -> Result<()> {
-    let refused = |what: String| Err(Error::new(Kind::InputGone, format!("topic {name}: {what}")));
+    let refused = |what: &str| Err(Error::new(Kind::InputGone, format!("topic {name}: {what}")));
+    if let Some(what) = change(store, recorded, name, topic)? {
+        return refused(&what);
+    }
+    let object = format!("{FOLDER}/{name}@{}", topic.partitions);
+    match store::publish(store, &object, topic.id.as_bytes())? {
+        Published::Ours => Ok(()),
+        Published::Theirs => refused("it was created again while this job started"),
+    }
+}
+
+/// What the state has recorded of topics, for [`change`].
+pub fn recorded(store: &dyn Store) -> Result<Vec<String>> {
+    store::names(store, FOLDER)
+}
+
+/// How a topic differs, in a way that stops the job, from what the state has recorded of it.
+pub fn change(store: &dyn Store, recorded: &[String], name: &str, topic: &Topic) -> Result<Option<String>> {
     for entry in recorded {
         let Some((other, partitions)) = entry.rsplit_once('@') else {
             continue;
@@ -222,21 +239,14 @@ fn same_as_recorded(store: &dyn Store, recorded: &[String], name: &str, topic: &
         }
         let id = store::fetch(store, &format!("{FOLDER}/{entry}"))?.unwrap_or_default();
         if id != topic.id.as_bytes() {
-            return refused(
-                "it was deleted and created again since this job used it; restore it, or start with a new state"
-                    .to_owned(),
-            );
+            let what = "it was deleted and created again since this job used it; restore it, or start with a new state";
+            return Ok(Some(what.to_owned()));
         }
         let now = topic.partitions;
         if partitions.parse::<u32>().is_ok_and(|before| before > now) {
-            return refused(format!(
-                "it has {now} partitions and had {partitions}; restore them"
-            ));
+            let what = format!("it has {now} partitions and had {partitions}; restore them");
+            return Ok(Some(what));
         }
     }
-    let object = format!("{FOLDER}/{name}@{}", topic.partitions);
-    match store::publish(store, &object, topic.id.as_bytes())? {
-        Published::Ours => Ok(()),
-        Published::Theirs => refused("it was created again while this job started".to_owned()),
-    }
+    Ok(None)
 }

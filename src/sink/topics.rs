@@ -83,7 +83,7 @@ pub struct Found {
 pub fn fence(settings: &Settings, ids: &BTreeSet<String>, transaction_timeout: Duration) -> Result<()> {
     for id in ids {
         let producer = Producer::new(settings, id, transaction_timeout)?;
-        producer.initialise().map_err(stopped)?;
+        producer.initialise().map_err(Error::from)?;
     }
     Ok(())
 }
@@ -91,7 +91,7 @@ pub fn fence(settings: &Settings, ids: &BTreeSet<String>, transaction_timeout: D
 /// Takes a shard: fences its earlier producers, for good. Its progress is read later, by [`Found::new`].
 pub fn take(shard: &Shard) -> Result<Producer> {
     let producer = shard.producer()?;
-    producer.initialise().map_err(stopped)?;
+    producer.initialise().map_err(Error::from)?;
     crash::point("after-fence");
     Ok(producer)
 }
@@ -250,7 +250,7 @@ impl Topics {
                         return Err(Error::new(Kind::StateDamaged, message));
                     }
                 }
-                Err(other) => return Err(stopped(other)),
+                Err(other) => return Err(other.into()),
             }
             crash::point("after-commit");
             self.bound.retain(|upper| *upper > self.covered);
@@ -336,7 +336,7 @@ impl Topics {
                 Err(Failure::Unknown(reason)) => {
                     tracing::warn!("{}: {reason}; trying again", self.shard.transactional_id());
                 }
-                Err(other) => return Err(stopped(other)),
+                Err(other) => return Err(other.into()),
             }
         }
         // ... and one that claimed meanwhile was fenced by us, or we by it: it starts again, we do not.
@@ -384,18 +384,5 @@ fn end_aside(producer: Producer) {
         .spawn(move || drop(producer));
     if let Err(error) = ended {
         tracing::warn!("a thread cannot be started: {error}");
-    }
-}
-
-/// The failure of a call as the reason the job stops.
-fn stopped(failure: Failure) -> Error {
-    match failure {
-        Failure::Fenced(text) => {
-            let message =
-                format!("a later instance has taken the job over ({text}); nothing more was written");
-            Error::new(Kind::Fenced, message)
-        }
-        Failure::Denied(text) => Error::new(Kind::WriteFailed, format!("Kafka: {text}")),
-        Failure::Unknown(text) => Error::new(Kind::Unreachable, format!("Kafka: {text}")),
     }
 }

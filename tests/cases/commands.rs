@@ -48,7 +48,10 @@ fn every_command_has_help_with_an_example() {
             "{code} {meaning} is not in\n{help}"
         );
     }
-    for command in ["run", "check", "graph", "status", "generate", "demo"] {
+    let commands = [
+        "run", "check", "graph", "status", "topics", "produce", "consume", "generate", "demo",
+    ];
+    for command in commands {
         assert!(
             help.contains(&format!("\n  {command} ")),
             "{command} is not listed"
@@ -79,7 +82,7 @@ fn every_command_has_help_with_an_example() {
 #[test]
 fn a_wrong_command_line_exits_2() {
     let directory = Directory::new();
-    let wrong: [&[&str]; 7] = [
+    let wrong: [&[&str]; 10] = [
         &[],
         &["fly"],
         &["run"],
@@ -87,6 +90,9 @@ fn a_wrong_command_line_exits_2() {
         &["run", "job.toml", "--colour"],
         &["graph", "job.toml", "--dot", "--json"],
         &["generate", "--accounts", "1"],
+        &["topics", "job.toml", "--partitions", "0"],
+        &["produce", "job.toml", "--all", "day", "--brokers", "b:1"],
+        &["consume", "job.toml"],
     ];
     for arguments in wrong {
         let outcome = directory.tidegate(arguments);
@@ -98,7 +104,7 @@ fn a_wrong_command_line_exits_2() {
 #[test]
 fn a_missing_job_file_exits_3_whatever_the_command() {
     let directory = Directory::new();
-    for command in ["run", "check", "graph", "status"] {
+    for command in ["run", "check", "graph", "status", "topics"] {
         let outcome = directory.tidegate(&[command, "nowhere.toml"]);
         assert_eq!(outcome.stdout, "");
         assert!(outcome.failed(3).contains("nowhere.toml"), "{command}");

@@ -272,6 +272,14 @@ fn what_this_version_does_not_have_is_said_to_be_so() {
         &["15: outputs.counts.format: `avro` is only for topics: files hold JSON lines"],
     );
     refused(
+        "file = \"out/counts.jsonl\"",
+        "redis = \"127.0.0.1\"",
+        &[
+            "13: outputs.counts.file: missing",
+            "14: outputs.counts.redis: not in this version: use `file`",
+        ],
+    );
+    refused(
         "state = \"state\"",
         "state = \"ftp://host/state\"",
         &[
@@ -364,7 +372,10 @@ fn every_command_shows_an_example() {
     ] {
         assert!(help.contains(code), "{code:?} is not in\n{help}");
     }
-    for command in ["run", "check", "graph", "status", "generate", "demo"] {
+    let commands = [
+        "run", "check", "graph", "status", "topics", "produce", "consume", "generate", "demo",
+    ];
+    for command in commands {
         let help = directory.tidegate(&[command, "--help"]).succeeded();
         assert!(
             help.contains(&format!("Example:\n  tidegate {command}")),

@@ -33,6 +33,24 @@ fn commands(markdown: &str) -> Vec<String> {
     commands
 }
 
+/// The heading of the section that `kafka_readme` walks through.
+pub const KAFKA: &str = "## Kafka quick start\n";
+
+/// What stands before a section, and what behind it.
+fn around<'a>(markdown: &'a str, heading: &str) -> (&'a str, &'a str) {
+    let (before, rest) = markdown.split_once(heading).expect("the section is there");
+    let after = rest.find("\n## ").map_or("", |at| &rest[at..]);
+    (before, after)
+}
+
+/// The commands of one section of the README.
+pub fn section(heading: &str) -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+    let readme = std::fs::read_to_string(path).expect("the README is there");
+    let (before, after) = around(&readme, heading);
+    commands(&readme[before.len()..readme.len() - after.len()])
+}
+
 /// The arguments of `tidegate` in a command; none if it runs something else.
 fn arguments(command: &str) -> Option<Vec<&str>> {
     let built = [
@@ -54,7 +72,9 @@ fn is_skipped(command: &str) -> bool {
 fn every_command_runs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
     let readme = std::fs::read_to_string(path).expect("the README is there");
-    let commands = commands(&readme);
+    // The Kafka quick start needs a broker: `kafka_readme` walks through it.
+    let (before, after) = around(&readme, KAFKA);
+    let commands = [commands(before), commands(after)].concat();
     let directory = Directory::new();
     for command in commands.iter().filter(|command| !is_skipped(command)) {
         // A pipe into another program is that program's business.

@@ -1,12 +1,14 @@
 //! The `[kafka]` section, and the topics that inputs and outputs name.
 //!
 //! Whatever is no key of ours is a property of librdkafka and passed on; what correctness fixes is refused by
-//! name with its reason. A secret stands in no job file: its value comes from `${NAME}` or `${file:PATH}`.
+//! name with its reason, and so is what librdkafka does not know or take. A secret stands in no job file: its
+//! value comes from `${NAME}` or `${file:PATH}`. Values that came so are never shown, neither here nor by `check`.
 
 use super::table::{Located, Table};
 use super::{From, Job};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tidegate::error::{Error, Kind, Result};
 use tidegate::format::registry;
 use tidegate::kafka::{self, Settings};
 use tidegate::secret::Secret;
@@ -22,14 +24,20 @@ const TOPIC_BYTES: usize = 249;
 
 const IN_CLEAR: &str = "a secret must not stand in the job file: write ${NAME} or ${file:PATH}";
 
-/// Properties whose values are secrets.
-const SECRETS: [&str; 5] = [
+/// Properties whose values are secrets; `sasl.oauthbearer.config` may hold one.
+const SECRETS: [&str; 8] = [
     "sasl.password",
     "ssl.key.password",
     "ssl.keystore.password",
     "ssl.key.pem",
     "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
 ];
+
+/// What is shown for a value that came from elsewhere.
+const HIDDEN: &str = "<not shown>";
 
 /// How a job reaches its cluster.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +50,29 @@ pub struct Kafka {
     pub registry: Option<registry::Settings>,
     /// Outputs' schemas are registered; otherwise they must be there.
     pub register_schemas: bool,
+    /// Properties as they may be shown.
+    shown: BTreeMap<String, String>,
+}
+
+impl Kafka {
+    /// Every setting in force, by its key in the job file; no value that may be a secret.
+    pub fn settings_shown(&self) -> Vec<(String, String)> {
+        let mut settings = vec![
+            ("kafka.brokers".to_owned(), self.settings.brokers.clone()),
+            (
+                "kafka.transaction_timeout_ms".to_owned(),
+                self.transaction_timeout_ms.to_string(),
+            ),
+        ];
+        if let Some(registry) = &self.registry {
+            settings.push(("kafka.schema_registry".to_owned(), registry.url.clone()));
+            let register = self.register_schemas.to_string();
+            settings.push(("kafka.register_schemas".to_owned(), register));
+        }
+        let properties = self.shown.iter();
+        settings.extend(properties.map(|(name, value)| (format!("kafka.{name}"), value.clone())));
+        settings
+    }
 }
 
 /// Reads `[kafka]`.
@@ -50,7 +81,7 @@ pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
     let timeout = section.integer("transaction_timeout_ms", TRANSACTION_TIMEOUTS_MS);
     let registry = registry(&mut section);
     let register_schemas = section.boolean("register_schemas").unwrap_or(true);
-    let mut properties = BTreeMap::new();
+    let (mut properties, mut shown) = (BTreeMap::new(), BTreeMap::new());
     for (name, at) in section.leaves() {
         if let Some(reason) = kafka::refused(&name) {
             section.add(at, &name, format!("fixed by Tidegate: {reason}"));
@@ -63,6 +94,19 @@ pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
             section.add(at, &name, IN_CLEAR);
             continue;
         }
+        let is_hidden = section.has_reference(&name);
+        if let Some(fault) = kafka::fault(&name, &value) {
+            let hidden = "librdkafka does not take its value, which is not shown".to_owned();
+            let quotes = is_hidden && fault.contains(&value);
+            section.add(at, &name, if quotes { hidden } else { fault });
+            continue;
+        }
+        let seen = if is_hidden {
+            HIDDEN.to_owned()
+        } else {
+            value.clone()
+        };
+        shown.insert(name.clone(), seen);
         properties.insert(name, value);
     }
     section.finish_leaves();
@@ -77,6 +121,7 @@ pub fn kafka(mut section: Table<'_>, job: &str) -> Kafka {
             .unwrap_or(TRANSACTION_TIMEOUT_MS),
         registry,
         register_schemas,
+        shown,
     }
 }
 
@@ -102,8 +147,8 @@ fn registry(section: &mut Table<'_>) -> Option<registry::Settings> {
     })
 }
 
-/// The topic that an input or output names; noted if it can be none.
-pub fn topic(section: &mut Table<'_>) -> Option<Located<String>> {
+/// The topic that an input or output names; noted if it can be none, or is the job's own `progress`.
+pub fn topic(section: &mut Table<'_>, progress: &str) -> Option<Located<String>> {
     let topic = section.string("kafka")?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let name = topic.value.as_str();
@@ -115,6 +160,11 @@ pub fn topic(section: &mut Table<'_>) -> Option<Located<String>> {
         let what = format!(
             "`{name}` is no name of a topic: letters, digits, `.`, `_` and `-`, {TOPIC_BYTES} at most"
         );
+        section.add(topic.at, "kafka", what);
+        return None;
+    }
+    if name == progress {
+        let what = format!("`{name}` is the job's own: it holds what is committed");
         section.add(topic.at, "kafka", what);
         return None;
     }
@@ -142,6 +192,18 @@ pub fn from(section: &mut Table<'_>) -> From {
 }
 
 impl Job {
+    /// How it reaches its cluster; refused where no input or output is a topic.
+    pub fn cluster(&self) -> Result<&Kafka> {
+        let none = || {
+            let file = self.file.display();
+            Error::new(
+                Kind::Configuration,
+                format!("{file}: no input or output is a topic"),
+            )
+        };
+        self.kafka.as_ref().ok_or_else(none)
+    }
+
     /// Whether it reads a topic: then it goes on until it is stopped.
     pub fn reads_topics(&self) -> bool {
         self.inputs.iter().any(|input| input.topic().is_some())

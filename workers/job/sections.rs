@@ -11,6 +11,7 @@ use super::{
 use std::path::{Path, PathBuf};
 use tidegate::checkpoint::objects;
 use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
+use tidegate::sink::progress_topic;
 use tidegate::time::{EVENT_TIMES, Millis};
 use tidegate_dataflows::catalogue::{
     DEAD_LETTERS, DEFAULTS, DEVICE_PUSH, Dataflow, EnrichedOrdersConfig, InputSpec, OutputSpec, PatternEmit,
@@ -50,8 +51,8 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     let shards = natural(&mut root, "shards", 1..=SHARDS_MAX).unwrap_or(1);
     let section = root.table("kafka");
 
-    let inputs = inputs(&mut root, &dataflows, &directory);
-    let own = own_files(&file, &state);
+    let own = own_places(&file, &state, &name);
+    let inputs = inputs(&mut root, &dataflows, &own);
     let outputs = outputs(&mut root, &dataflows, &inputs, &own, shards);
 
     // One whose name is missing or wrong has been noted.
@@ -188,7 +189,7 @@ fn wanted_inputs(dataflows: &[Dataflow]) -> Vec<(Dataflow, InputSpec)> {
     wanted
 }
 
-fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], directory: &Path) -> Vec<Input> {
+fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], own: &OwnPlaces) -> Vec<Input> {
     let mut sections = root.required_table("inputs");
     let mut inputs = Vec::new();
     for (dataflow, spec) in wanted_inputs(dataflows) {
@@ -199,11 +200,7 @@ fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], directory: &Path) -> Vec
                 format!("missing: {} reads it", dataflow.name()),
             );
         }
-        inputs.extend(
-            sections
-                .table(spec.name)
-                .map(|section| input(section, spec, directory)),
-        );
+        inputs.extend(sections.table(spec.name).map(|section| input(section, spec, own)));
     }
     for dataflow in Dataflow::ALL
         .into_iter()
@@ -220,8 +217,8 @@ fn inputs(root: &mut Table<'_>, dataflows: &[Dataflow], directory: &Path) -> Vec
     inputs
 }
 
-fn input(mut section: Table<'_>, spec: InputSpec, directory: &Path) -> Input {
-    let (place, format) = place_and_format(&mut section);
+fn input(mut section: Table<'_>, spec: InputSpec, own: &OwnPlaces) -> Input {
+    let (place, format) = place_and_format(&mut section, own);
     let place = match place {
         Place::Topic(name) => {
             let from = kafka::from(&mut section);
@@ -229,12 +226,12 @@ fn input(mut section: Table<'_>, spec: InputSpec, directory: &Path) -> Input {
         }
         Place::File(pattern) => {
             section.refuse("from", "only of a topic: files are read from their first byte");
-            let found = files::matching(directory, &pattern.value).unwrap_or_else(|error| {
+            let found = files::matching(&own.directory, &pattern.value).unwrap_or_else(|error| {
                 section.add(pattern.at, "file", error);
                 Vec::new()
             });
             InputPlace::Files {
-                directory: directory.to_path_buf(),
+                directory: own.directory.clone(),
                 pattern: pattern.value,
                 files: found,
             }
@@ -270,7 +267,7 @@ enum Place {
 }
 
 /// What inputs and outputs have in common.
-fn place_and_format(section: &mut Table<'_>) -> (Place, Format) {
+fn place_and_format(section: &mut Table<'_>, own: &OwnPlaces) -> (Place, Format) {
     let place = match (section.has("file"), section.has("kafka")) {
         (true, true) => {
             section.refuse("kafka", NOT_BOTH);
@@ -278,7 +275,7 @@ fn place_and_format(section: &mut Table<'_>) -> (Place, Format) {
         }
         (false, true) => {
             section.string("file");
-            kafka::topic(section).map_or(Place::None, |topic| Place::Topic(topic.value))
+            kafka::topic(section, &own.progress).map_or(Place::None, |topic| Place::Topic(topic.value))
         }
         (true | false, false) => {
             section.string("kafka");
@@ -298,7 +295,7 @@ fn outputs(
     root: &mut Table<'_>,
     dataflows: &[Dataflow],
     inputs: &[Input],
-    own: &OwnFiles,
+    own: &OwnPlaces,
     shards: u32,
 ) -> Vec<Output> {
     let mut sections = root.required_table("outputs");
@@ -349,14 +346,17 @@ fn outputs(
 const STATE_NAMES: [&str; 5] = ["begun", "chunks", "claims", "lock", "manifests"];
 
 /// What a job keeps beside its outputs.
-struct OwnFiles {
+struct OwnPlaces {
     directory: PathBuf,
     file: PathBuf,
     state: Option<PathBuf>,
+    /// The topic that holds what is committed.
+    progress: String,
 }
 
-fn own_files(file: &Path, state: &State) -> OwnFiles {
-    OwnFiles {
+fn own_places(file: &Path, state: &State, name: &str) -> OwnPlaces {
+    OwnPlaces {
+        progress: progress_topic::name(name),
         directory: file.parent().map(Path::to_path_buf).unwrap_or_default(),
         file: files::identity(file),
         state: match state {
@@ -366,7 +366,7 @@ fn own_files(file: &Path, state: &State) -> OwnFiles {
     }
 }
 
-impl OwnFiles {
+impl OwnPlaces {
     /// Whether it is the job file, one of the state's own, or has the name of a progress log.
     fn has(&self, path: &Path) -> bool {
         let path = files::identity(path);
@@ -388,14 +388,14 @@ fn output(
     mut section: Table<'_>,
     spec: OutputSpec,
     dataflow: Option<Dataflow>,
-    own: &OwnFiles,
+    own: &OwnPlaces,
     shards: u32,
 ) -> Option<(usize, Output)> {
     for later in ["redis", "postgres"] {
         section.refuse(later, "not in this version: use `file`");
     }
     let at = section.place("kafka");
-    let (place, format) = place_and_format(&mut section);
+    let (place, format) = place_and_format(&mut section, own);
     let Located { value: path, at } = match place {
         Place::File(path) => path,
         Place::Topic(name) => {

@@ -330,6 +330,12 @@ impl<'a> Table<'a> {
         text.is_some_and(|text| text.starts_with("${") && text.find('}') == Some(text.len() - 1))
     }
 
+    /// Whether the value of a dotted name holds a `${...}`.
+    pub fn has_reference(&self, name: &str) -> bool {
+        let text = self.find(name).and_then(|(_, value)| value.as_str());
+        text.is_some_and(|text| text.contains("${"))
+    }
+
     fn find(&self, name: &str) -> Option<(usize, &DeValue<'a>)> {
         let (at, value) = self.entries.iter().find_map(|(key, (at, value))| {
             let found = find_leaf(key, value.get_ref(), name)?;
