@@ -61,6 +61,9 @@ pub struct Options {
     /// Whether brokers get the heap and compiler that Kafka gives them by default. Otherwise they get
     /// less of both and start in half the time.
     pub is_bench: bool,
+    /// The port of a proxy: the one broker gets a further listener, whose clients are told to come to this port. The
+    /// proxy brings them to [`Brokers::behind_proxy`].
+    pub proxy: Option<u16>,
     /// Where the cluster lives: an empty directory, or none yet. By default one for temporary files.
     pub directory: Option<PathBuf>,
 }
@@ -72,6 +75,7 @@ impl Default for Options {
             registry: false,
             secure: false,
             is_bench: false,
+            proxy: None,
             directory: None,
         }
     }
@@ -195,6 +199,11 @@ impl Brokers {
     /// The addresses of all brokers for clients without encryption, `host:port,...`.
     pub fn bootstrap(&self) -> &str {
         self.addresses.get("KAFKA").map_or("", String::as_str)
+    }
+
+    /// Where a proxy brings its clients to, `host:port`.
+    pub fn behind_proxy(&self) -> Option<&str> {
+        self.addresses.get(settings::PROXIED).map(String::as_str)
     }
 
     /// The base of the registry's interface for Confluent's clients, without a slash at its end.

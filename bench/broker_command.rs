@@ -24,6 +24,7 @@ pub fn run(action: &BrokerAction) -> Result<String, String> {
             registry: *registry,
             secure: *secure,
             is_bench: *bench,
+            proxy: None,
             directory: Some(at(dir)?),
         }),
         BrokerAction::Down { dir } => down(&at(dir)?),

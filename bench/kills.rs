@@ -11,24 +11,28 @@
 //! the next life can come to, one that was armed least is armed. A long campaign that never hit a point has
 //! not shown what it is there for, and fails.
 //!
+//! Over topics (`--kafka`) the inputs always grow, and outputs are read by two consumers: see
+//! [`crate::kills_kafka`].
+//!
 //! What is decided by chance comes from the seed; when a kill by the clock hits is up to the machine. With
 //! `--control` the tie between data and progress is cut (`TIDEGATE_CONTROL_ARM`), and a campaign that then
 //! finds no difference has proved nothing and fails.
 
 use crate::arguments::KillsArguments;
 use crate::kills_day::{DayCopy, Reference, prepare};
+use crate::kills_kafka;
 use crate::kills_run::{Death, End, Program};
 use crate::process::now;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::columns::aligned;
-use tidegate::crash::POINTS;
+use tidegate::crash::{POINTS, TOPIC_POINTS};
 use tidegate::record::key_hash;
 
 /// Greatest number of kills of one round before it is left to end.
-const KILLS_A_ROUND: u64 = 8;
+pub const KILLS_A_ROUND: u64 = 8;
 
 /// One round in so many follows its inputs.
 const FOLLOWS: u64 = 4;
@@ -46,11 +50,21 @@ const KILLS_A_POINT: u64 = 20;
 const RESTORING: [&str; 2] = ["during-restore", "during-replay"];
 
 /// Points that a start passes once or so: there is no later turn to wait for.
-const STARTING: [&str; 4] = [
+const STARTING: [&str; 5] = [
     "during-restore",
     "after-claim",
     "before-cut-back",
     "after-cut-back",
+    "after-fence",
+];
+
+/// Points of output files: a job whose outputs are topics does not come to them.
+const OF_FILES: [&str; 5] = [
+    "before-cut-back",
+    "after-cut-back",
+    "before-progress",
+    "mid-progress",
+    "after-progress",
 ];
 
 /// What a campaign found.
@@ -58,6 +72,8 @@ const STARTING: [&str; 4] = [
 pub struct Campaign {
     /// Whether the tie between data and progress was cut.
     pub control: bool,
+    /// Whether inputs and outputs are topics.
+    pub kafka: bool,
     /// Rounds, each compared once.
     pub rounds: u64,
     /// Processes killed.
@@ -77,6 +93,26 @@ pub struct Campaign {
 }
 
 impl Campaign {
+    /// One that has not begun.
+    pub fn new(arguments: &KillsArguments) -> Campaign {
+        Campaign {
+            control: arguments.control,
+            kafka: arguments.kafka,
+            ..Campaign::default()
+        }
+    }
+
+    /// The points that its lives can come to.
+    fn known(&self) -> Vec<&'static str> {
+        match self.kafka {
+            false => POINTS.to_vec(),
+            true => {
+                let all = POINTS.iter().chain(TOPIC_POINTS).copied();
+                all.filter(|point| !OF_FILES.contains(point)).collect()
+            }
+        }
+    }
+
     /// Whether it shows what it should: no differences, or in the control arm some.
     pub fn holds(&self) -> bool {
         if self.control {
@@ -88,22 +124,19 @@ impl Campaign {
 
     /// The points that it should have hit by its size, and did not.
     fn missed(&self) -> Vec<&'static str> {
-        let is_long = self.kills >= KILLS_A_POINT * POINTS.len() as u64;
-        let missed = POINTS.iter().filter(|point| !self.points.contains_key(**point));
-        missed.filter(|_| is_long).copied().collect()
+        let mut known = self.known();
+        let is_long = self.kills >= KILLS_A_POINT * known.len() as u64;
+        known.retain(|point| is_long && !self.points.contains_key(*point));
+        known
     }
 
     /// A point that was armed least, of those that the next life can come to.
     fn next_point(&self, has_checkpoint: bool, chance: &mut Chance) -> &'static str {
         let armed = |point: &&str| self.armed.get(*point).copied().unwrap_or(0);
-        let within_reach = || {
-            POINTS
-                .iter()
-                .copied()
-                .filter(|point| has_checkpoint || !RESTORING.contains(point))
-        };
-        let least = within_reach().map(|point| armed(&point)).min().unwrap_or(0);
-        let candidates: Vec<_> = within_reach().filter(|point| armed(point) == least).collect();
+        let mut candidates = self.known();
+        candidates.retain(|point| has_checkpoint || !RESTORING.contains(point));
+        let least = candidates.iter().map(armed).min().unwrap_or(0);
+        candidates.retain(|point| armed(point) == least);
         candidates[chance.below(candidates.len() as u64) as usize]
     }
 
@@ -116,15 +149,14 @@ impl Campaign {
             restarts,
             ..
         } = self;
-        let hit = POINTS
-            .iter()
-            .filter(|point| self.points.contains_key(**point))
-            .count();
+        let known = self.known();
+        let hit = known.iter().filter(|point| self.points.contains_key(**point));
+        let hit = hit.count();
         let mut text = format!(
             "{rounds} rounds, {kills} kills ({by_clock} by the clock, {} at points), {restarts} restarts, \
              {hit} of {} points hit\n",
             kills - by_clock,
-            POINTS.len(),
+            known.len(),
         );
         let count = |counts: &BTreeMap<String, u64>, point: &str| {
             counts.get(point).map_or_else(|| "-".to_owned(), u64::to_string)
@@ -137,7 +169,7 @@ impl Campaign {
             ]
         };
         let mut rows = vec![["point", "kills", "armed"].map(str::to_owned).to_vec()];
-        rows.extend(POINTS.iter().map(row));
+        rows.extend(known.iter().map(row));
         text.push_str(&aligned(&rows));
         for point in self.missed() {
             text.push_str(&format!("{point} WAS NEVER HIT\n"));
@@ -186,6 +218,9 @@ impl Chance {
 /// Runs the campaign: at least `count` kills.
 pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Result<Campaign, String> {
     let program = Program::find(arguments.control)?;
+    if arguments.kafka {
+        return kills_kafka::campaign(&program, arguments, seed, workers);
+    }
     let day = prepare(
         &program,
         seed,
@@ -193,10 +228,7 @@ pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Res
         workers.first().copied().unwrap_or(1),
     )?;
     let mut chance = Chance::new(seed);
-    let mut campaign = Campaign {
-        control: arguments.control,
-        ..Campaign::default()
-    };
+    let mut campaign = Campaign::new(arguments);
     while campaign.kills < arguments.count {
         let before = (now(), campaign.kills);
         let follows = campaign.rounds % FOLLOWS == FOLLOWS - 1;
@@ -214,18 +246,8 @@ pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Res
             &mut campaign,
         );
         campaign.rounds += 1;
-        let kills = campaign.kills - before.1;
-        let (rounds, total) = (campaign.rounds, campaign.kills);
-        // Progress is for whoever watches.
-        let _ = writeln!(
-            std::io::stderr(),
-            "round {rounds}{}: {kills} kills, {total} of {} ({:.1} s), {} differ",
-            if follows { " (follows)" } else { "" },
-            arguments.count,
-            before.0.elapsed().as_secs_f64(),
-            campaign.differences.len(),
-        );
-        if kills == 0 && campaign.failures.len() > 10 {
+        campaign.tell(before, arguments.count, if follows { " (follows)" } else { "" });
+        if campaign.kills == before.1 && campaign.failures.len() > 10 {
             break;
         }
     }
@@ -256,27 +278,15 @@ fn round(
         };
         let end = program.run(copy, workers, death, growth.as_mut(), chance);
         story.push(format!("{workers} workers, {death:?}: {end:?}"));
-        match (end, death) {
-            (End::Killed, death) => {
+        match end {
+            End::Killed => {
                 left = left.saturating_sub(1);
-                campaign.kills += 1;
-                campaign.restarts += 1;
-                match death {
-                    Death::Point { name, .. } => *campaign.points.entry(name.to_owned()).or_default() += 1,
-                    Death::After(_) | Death::None => campaign.by_clock += 1,
-                }
+                campaign.killed(death);
             }
             // A life that ends before its death ends the round: nothing is left to do.
-            (End::Done, _) if growth.is_none() => break,
-            (End::Done, _) => growth = None,
-            (End::Failed(words), _) => {
-                campaign.failures.push(format!(
-                    "round {}: {words}; {}",
-                    campaign.rounds,
-                    story.join("; ")
-                ));
-                return;
-            }
+            End::Done if growth.is_none() => break,
+            End::Done => growth = None,
+            End::Failed(words) => return campaign.failed(&words, &story),
         }
     }
     let differences = reference.differences(copy, follows);
@@ -284,18 +294,50 @@ fn round(
     if differences.is_empty() || campaign.control {
         copy.remove();
     }
-    if !differences.is_empty() {
-        let round = campaign.rounds;
-        campaign.differences.push(format!(
-            "round {round}: {}; {}",
-            differences.join(", "),
-            story.join("; ")
-        ));
+    campaign.compared(&differences, &story);
+}
+
+impl Campaign {
+    /// A life was ended.
+    pub fn killed(&mut self, death: Death) {
+        self.kills += 1;
+        self.restarts += 1;
+        match death {
+            Death::Point { name, .. } => *self.points.entry(name.to_owned()).or_default() += 1,
+            Death::After(_) | Death::None => self.by_clock += 1,
+        }
+    }
+
+    /// A life ended as it should not, and its round with it.
+    pub fn failed(&mut self, words: &str, story: &[String]) {
+        let (round, story) = (self.rounds, story.join("; "));
+        self.failures.push(format!("round {round}: {words}; {story}"));
+    }
+
+    /// A round has been compared.
+    pub fn compared(&mut self, differences: &[String], story: &[String]) {
+        if !differences.is_empty() {
+            let (round, differences, story) = (self.rounds, differences.join(", "), story.join("; "));
+            self.differences
+                .push(format!("round {round}: {differences}; {story}"));
+        }
+    }
+
+    /// For whoever watches: what the round that has just ended came to.
+    pub fn tell(&self, began: (Instant, u64), wanted: u64, what: &str) {
+        let (rounds, total, kills) = (self.rounds, self.kills, self.kills - began.1);
+        // Nobody is left to tell of a closed terminal.
+        let _ = writeln!(
+            std::io::stderr(),
+            "round {rounds}{what}: {kills} kills, {total} of {wanted} ({:.1} s), {} differ",
+            began.0.elapsed().as_secs_f64(),
+            self.differences.len(),
+        );
     }
 }
 
 /// How the next life ends: at a point, at any time of an undisturbed run, or soon after the start.
-fn death(calm: Duration, has_checkpoint: bool, campaign: &mut Campaign, chance: &mut Chance) -> Death {
+pub fn death(calm: Duration, has_checkpoint: bool, campaign: &mut Campaign, chance: &mut Chance) -> Death {
     match chance.below(4) {
         0 => Death::After(chance.within(calm)),
         1 => Death::After(chance.within(SOON)),

@@ -263,7 +263,7 @@ fn sorted_lines(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Of rows of counts, the greatest of each key: counts only rise.
-fn greatest_rows(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub fn greatest_rows(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut greatest = BTreeMap::<String, i64>::new();
     for line in lines {
         let row = serde_json::from_slice::<serde_json::Value>(line).unwrap_or_default();
@@ -281,7 +281,7 @@ fn greatest_rows(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 /// How many lines of the first are not in the second, and the other way round. Both are sorted.
-fn compare(expected: &[Vec<u8>], found: &[Vec<u8>]) -> (usize, usize) {
+pub fn compare(expected: &[Vec<u8>], found: &[Vec<u8>]) -> (usize, usize) {
     let (mut missing, mut surplus) = (0, 0);
     let (mut one, mut other) = (expected.iter().peekable(), found.iter().peekable());
     loop {

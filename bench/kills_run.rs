@@ -5,16 +5,16 @@ use crate::kills_day::{DayCopy, Growing};
 use crate::process::now;
 use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tidegate::crash::VARIABLE;
 
 /// Between two looks at a process. What a look finds decides nothing but when the clock kills.
-const LOOK: Duration = Duration::from_millis(1);
+pub const LOOK: Duration = Duration::from_millis(1);
 
 /// A life longer than this is a failure.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The variable of the control arm.
 const CONTROL_ARM: &str = "TIDEGATE_CONTROL_ARM";
@@ -76,6 +76,11 @@ impl Program {
         })
     }
 
+    /// The program, to be started.
+    pub fn command_line(&self) -> Command {
+        Command::new(&self.path)
+    }
+
     /// Generates a day's inputs and job file.
     pub fn generate(&self, arguments: &[String]) -> Result<(), String> {
         let output = Command::new(&self.path)
@@ -91,7 +96,15 @@ impl Program {
         }
     }
 
-    fn command(&self, copy: &DayCopy, workers: usize, death: Death, follow: bool) -> Command {
+    /// A run of the job in a directory, ready to be started. `is_calm`: it is never the control arm.
+    pub fn command(
+        &self,
+        directory: &Path,
+        is_calm: bool,
+        workers: usize,
+        death: Death,
+        follow: bool,
+    ) -> Command {
         let mut command = Command::new(&self.path);
         command.args([
             "--log",
@@ -107,12 +120,11 @@ impl Program {
         if let Death::Point { name, turn } = death {
             command.env(VARIABLE, format!("{name}:{turn}"));
         }
-        // The undisturbed run is never the control arm.
-        if self.control && !copy.is_calm {
+        if self.control && !is_calm {
             command.env(CONTROL_ARM, "1");
         }
         command
-            .current_dir(&copy.directory)
+            .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -130,7 +142,8 @@ impl Program {
         mut growth: Option<&mut Growing>,
         chance: &mut Chance,
     ) -> End {
-        let mut child = match self.command(copy, workers, death, growth.is_some()).spawn() {
+        let mut command = self.command(&copy.directory, copy.is_calm, workers, death, growth.is_some());
+        let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => return End::Failed(format!("does not start: {error}")),
         };
@@ -164,7 +177,7 @@ impl Program {
 }
 
 /// Whether the process has come so far as to handle Ctrl-C; before that, Ctrl-C is a kill.
-fn listens(child: &Child) -> bool {
+pub fn listens(child: &Child) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
     let mask = caught
@@ -174,11 +187,12 @@ fn listens(child: &Child) -> bool {
 }
 
 /// The first Ctrl-C: drain, commit, end.
-fn ask_to_end(child: &Child) -> bool {
+pub fn ask_to_end(child: &Child) -> bool {
     kill_process(Pid::from_child(child), Signal::INT).is_ok()
 }
 
-fn ended(status: ExitStatus, child: Child, death: Death) -> End {
+/// How a life that has ended came to its end.
+pub fn ended(status: ExitStatus, child: Child, death: Death) -> End {
     if status.success() {
         return End::Done;
     }

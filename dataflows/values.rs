@@ -13,11 +13,14 @@ use tidegate::format::json;
 use tidegate::record::Record;
 use tidegate::time::Millis;
 
+/// Appends a value as a message in Avro.
+type Encode = fn(&[u8], &Encoder, &mut Vec<u8>) -> Result<(), String>;
+
 /// What can be done with the values of one record type, which are JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Values {
     event_time: fn(&[u8]) -> Option<Millis>,
-    encode: fn(&[u8], &Encoder, &mut Vec<u8>) -> Result<(), String>,
+    encode: Encode,
 }
 
 impl Values {

@@ -4,14 +4,20 @@
 //! `after-data`. Nothing is flushed, no destructor runs, no handler can interfere: what is on disk then is
 //! what a power-less process leaves. Without the variable a point is one atomic load.
 //!
-//! Assumes that every point in [`POINTS`] and [`TOPIC_POINTS`] has its call; a variable that names no point is logged and has no
-//! effect.
+//! `TIDEGATE_FREEZE_AT` stops the process there (SIGSTOP) instead, until somebody continues it: a zombie made
+//! to order, which wakes with a transaction open or a fence just passed.
+//!
+//! Assumes that every point in [`POINTS`] and [`TOPIC_POINTS`] has its call; a variable that names no point is
+//! logged and has no effect.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The variable: `name:nth`, counted from 1; `name` alone means the first time.
 pub const VARIABLE: &str = "TIDEGATE_CRASH_AT";
+
+/// The same for a process that is to stand still there, rather than die.
+pub const FREEZE_VARIABLE: &str = "TIDEGATE_FREEZE_AT";
 
 /// Every point, in the order in which a start, an epoch and a checkpoint come to them.
 pub const POINTS: &[&str] = &[
@@ -46,12 +52,16 @@ struct Armed {
     remaining: AtomicU64,
 }
 
-static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
-    let text = std::env::var(VARIABLE).ok()?;
+static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(VARIABLE));
+
+static FREEZES: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(FREEZE_VARIABLE));
+
+fn armed_by(variable: &str) -> Option<Armed> {
+    let text = std::env::var(variable).ok()?;
     let armed = parse(&text);
     if armed.is_none() {
         tracing::error!(
-            "{VARIABLE}={text} names no crash point; known are {}",
+            "{variable}={text} names no crash point; known are {}",
             known().collect::<Vec<_>>().join(", ")
         );
     }
@@ -59,12 +69,22 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
         name,
         remaining: AtomicU64::new(nth),
     })
-});
+}
 
-/// Dies here if this point is armed and its turn has come.
+/// Dies or stands still here if this point is armed and its turn has come.
 pub fn point(name: &'static str) {
     if reached(name) {
         die()
+    }
+    if FREEZES.as_ref().is_some_and(|armed| armed.is_due(name)) {
+        // Returns once somebody continues the process.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+    }
+}
+
+impl Armed {
+    fn is_due(&self, name: &str) -> bool {
+        self.name == name && self.remaining.fetch_sub(1, Ordering::Relaxed) == 1
     }
 }
 
@@ -75,9 +95,7 @@ pub fn reached(name: &'static str) -> bool {
         known().any(|point| point == name),
         "{name} is not among the crash points"
     );
-    ARMED
-        .as_ref()
-        .is_some_and(|armed| armed.name == name && armed.remaining.fetch_sub(1, Ordering::Relaxed) == 1)
+    ARMED.as_ref().is_some_and(|armed| armed.is_due(name))
 }
 
 /// Kills the own process.

@@ -10,8 +10,10 @@ mod bucket; // An object store on a loopback port.
 mod day; // A small generated day, its job, and what of its files is compared.
 mod harness; // An empty directory of one's own, and the program itself.
 mod jobs; // Jobs as files and as what must come out of them.
+mod kafka; // Jobs over topics of a real broker: laid out, fed, read back, held against the oracle.
 mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
 mod process; // A run that is watched, signalled and killed.
+mod proxy; // A bad way between a job and its broker.
 mod tidy; // Laws of the source text: who may name whom, how long a file may be.
 
 mod cases {
@@ -28,9 +30,17 @@ mod cases {
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod job_kafka; // The same for topics, properties and secrets.
+    mod kafka_brokers; // Brokers that go and come back under a running job.
     mod kafka_commands; // What is done with topics from the command line, and what is said of them.
+    mod kafka_kills; // Topics, killed anywhere and started again, for two readers; and the control arm.
+    mod kafka_network; // Cut, silent, slow, and an EndTxn that comes too late.
+    mod kafka_partitions; // Partitions without messages, and partitions that are added.
+    mod kafka_poison; // Bad messages of every kind in topics: dead letters, exactly once.
     mod kafka_readme; // The README's Kafka quick start, line by line.
+    mod kafka_results; // Undisturbed runs over topics against the oracle: workers, shards, headers, partitions.
     mod kafka_security; // Who is let in, what a wrong setting comes to, and that secrets stay secret.
+    mod kafka_topics; // Topics that are not what they were: refused by name; and compaction.
+    mod kafka_zombies; // A frozen instance that wakes after another has taken over, and one that is not wanted.
     mod kills; // Killed anywhere and started again, the final files are the same.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.

@@ -117,6 +117,11 @@ impl Running {
         std::fs::read_to_string(&self.stderr).expect("the log is UTF-8")
     }
 
+    /// Where what it logs goes.
+    pub fn log_path(&self) -> PathBuf {
+        self.stderr.clone()
+    }
+
     /// Waits until `shows`; false if the process ended before.
     #[track_caller]
     #[expect(clippy::disallowed_methods, reason = "a case that hangs fails after a while")]
@@ -144,7 +149,7 @@ impl Running {
     /// Waits until the log has a line with these words; fails if the process ends without.
     #[track_caller]
     pub fn until_logged(&mut self, words: &str) {
-        let path = self.stderr.clone();
+        let path = self.log_path();
         let shows = move || std::fs::read_to_string(&path).is_ok_and(|log| log.contains(words));
         assert!(self.until(shows), "ended without {words:?}:\n{}", self.log());
     }

@@ -87,14 +87,15 @@ pub fn home(directory: &Path, node: Node) -> PathBuf {
 }
 
 /// Ports of a node.
-const PORTS: usize = 2 + secure::LISTENERS.len();
+const PORTS: usize = 3 + secure::LISTENERS.len();
 
 fn node_ports(ports: &[u16]) -> Ports {
     let mut secure = [0; secure::LISTENERS.len()];
-    secure.copy_from_slice(&ports[2..]);
+    secure.copy_from_slice(&ports[3..]);
     Ports {
         client: ports[0],
         controller: ports[1],
+        proxied: ports[2],
         secure,
     }
 }
@@ -118,6 +119,9 @@ fn addresses(nodes: &[Ports], options: &Options, registry: u16) -> BTreeMap<Stri
         each.join(",")
     };
     let mut addresses = BTreeMap::from([("KAFKA".to_owned(), all(&|ports| ports.client))]);
+    if options.proxy.is_some() {
+        addresses.insert(settings::PROXIED.to_owned(), all(&|ports| ports.proxied));
+    }
     if options.registry {
         let url = format!("http://127.0.0.1:{registry}/apis/ccompat/v7");
         addresses.insert("REGISTRY".to_owned(), url);
@@ -146,7 +150,7 @@ fn make_brokers(
         let file = home.join("server.properties");
         let told = |error: std::io::Error| format!("{}: {error}", file.display());
         fs::create_dir_all(&home).map_err(told)?;
-        let text = settings::properties(nodes, number, &home, certificates.as_deref());
+        let text = settings::properties(nodes, number, &home, certificates.as_deref(), options.proxy);
         fs::write(&file, text).map_err(told)?;
         let file = file.display().to_string();
         let mut format = java("kafka.tools.StorageTool")?;

@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A question that was answered with an error is asked again this much later.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// How long after its creation a topic is looked for again.
+const KNOWN: Duration = Duration::from_millis(20);
+
 /// What a broker says of a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Topic {
@@ -212,7 +215,8 @@ impl Admin {
         Ok(())
     }
 
-    /// Creates topics; one that has come into being meanwhile is left as it is.
+    /// Creates topics, and waits until whoever is asked knows of them: a broker hears of it a moment after the
+    /// controller has said that they are there. One that has come into being meanwhile is left as it is.
     pub fn create(&self, missing: &[Missing]) -> Result<()> {
         for topic in missing {
             let partitions = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
@@ -236,7 +240,21 @@ impl Admin {
                 }
             }
         }
+        for topic in missing {
+            self.until_known(&topic.name)?;
+        }
         Ok(())
+    }
+
+    fn until_known(&self, name: &str) -> Result<()> {
+        for _ in 0..REQUEST.as_millis() / KNOWN.as_millis() {
+            if self.partitions(name)? > 0 {
+                return Ok(());
+            }
+            thread::park_timeout(KNOWN);
+        }
+        let late = KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition);
+        Err(self.failed(name, &late))
     }
 
     /// What each partition of a topic holds, in order.

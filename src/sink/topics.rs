@@ -289,6 +289,7 @@ impl Topics {
         }
         let head = progress::json(head).map_err(|error| Failure::Denied(error.message))?;
         record(&progress::head_key(shard), Some(&head))?;
+        self.producer.delivered_all()?;
         crash::point("before-commit");
         self.producer.commit()
     }

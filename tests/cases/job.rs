@@ -267,6 +267,11 @@ fn a_file_has_one_use() {
 #[test]
 fn what_this_version_does_not_have_is_said_to_be_so() {
     refused(
+        "file = \"out/counts.jsonl\"\nformat = \"json\"",
+        "file = \"out/counts.jsonl\"\nformat = \"avro\"",
+        &["15: outputs.counts.format: `avro` is only for topics: files hold JSON lines"],
+    );
+    refused(
         "file = \"out/counts.jsonl\"",
         "redis = \"127.0.0.1\"",
         &[

@@ -176,7 +176,8 @@ fn a_missing_right_is_named_with_its_resource() {
         .map(|topic| ("DescribeConfigs", "--topic", *topic))
         .collect();
     // Each step grants what the one before was refused for.
-    let steps: [(&[(&str, &str, &str)], i32, &str); 4] = [
+    type Rights<'a> = &'a [(&'a str, &'a str, &'a str)];
+    let steps: [(Rights<'_>, i32, &str); 4] = [
         (&[&topics[..], &settings].concat(), 7, "ransactional"),
         (
             &[

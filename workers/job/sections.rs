@@ -55,8 +55,8 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     let inputs = inputs(&mut root, &dataflows, &own);
     let outputs = outputs(&mut root, &dataflows, &inputs, &own, shards);
 
-    // One without a name stands for a place that is missing or wrong.
-    let named = |topic: Option<&str>| topic.is_some_and(|topic| !topic.is_empty());
+    // One whose name is missing or wrong has been noted.
+    let named = |topic: Option<&str>| topic.is_some_and(|name| !name.is_empty());
     let uses_kafka =
         inputs.iter().any(|input| named(input.topic())) || outputs.iter().any(|output| named(output.topic()));
     if uses_kafka && section.is_none() {

@@ -106,6 +106,7 @@ impl Plan {
     }
 
     /// The step at a place.
+    #[inline]
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id]
     }
