@@ -38,6 +38,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
         "another process holds a lock; nobody tells when it lets go",
     ),
     ("bench/kills_run.rs", "looks whether the moment to kill has come"),
+    ("bench/kafka/load.rs", "a message is sent when its time has come"),
 ];
 
 /// What a package may not depend on, and why.
