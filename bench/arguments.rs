@@ -4,7 +4,7 @@
 
 use crate::open_loop::Schedule;
 use crate::workload::{Part, Size};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// By how much `--quick` divides every size.
@@ -21,6 +21,7 @@ Examples:
   tidegate-bench open-loop --rate 50000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
+  tidegate-bench kafka latency drain --save   between topics of a real broker
   tidegate-bench broker up --registry         a Kafka broker; `broker down` removes it";
 
 /// Measures Tidegate in process, beside hand-written loops, and kills it on purpose.
@@ -187,11 +188,19 @@ pub enum Command {
     Memory,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
+    /// The program between topics of a real broker, beside a copy loop without any engine
+    Kafka(KafkaArguments),
     /// A real Kafka cluster and schema registry on this machine
     Broker {
         /// What becomes of it.
         #[command(subcommand)]
         action: BrokerAction,
+    },
+    /// One process of a Kafka measurement; its description and answer are JSON
+    #[command(hide = true)]
+    KafkaRole {
+        /// The description.
+        role: String,
     },
     /// One measurement in this process; its description and answer are JSON
     #[command(hide = true)]
@@ -220,6 +229,115 @@ pub struct KillsArguments {
     /// Over topics of a broker that is started for it, instead of files
     #[arg(long)]
     pub kafka: bool,
+}
+
+/// What `kafka` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KafkaPart {
+    /// Latency of engine and floor, in pairs
+    Latency,
+    /// The same over lengths of an epoch
+    Epochs,
+    /// The same over rates, up to the knee
+    Rates,
+    /// A backlog drained: alerts, and all five dataflows
+    Drain,
+    /// A backlog with 1 % bad messages, beside clean ones
+    Poison,
+    /// kill -9 to the first newly committed output
+    Recovery,
+}
+
+impl KafkaPart {
+    /// All of them.
+    pub const ALL: [KafkaPart; 6] = [
+        KafkaPart::Latency,
+        KafkaPart::Epochs,
+        KafkaPart::Rates,
+        KafkaPart::Drain,
+        KafkaPart::Poison,
+        KafkaPart::Recovery,
+    ];
+}
+
+/// Of `kafka`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  tidegate-bench kafka latency epochs --pairs 5 --save")]
+pub struct KafkaArguments {
+    /// What is measured; without one, everything
+    pub parts: Vec<KafkaPart>,
+    /// Entries a second
+    #[arg(
+        long, value_name = "N", default_value_t = 5_000,
+        value_parser = clap::value_parser!(u64).range(100..=1_000_000)
+    )]
+    pub entry_rate: u64,
+    /// Accounts of state
+    #[arg(
+        long, value_name = "N", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u32).range(100..=9_999_999)
+    )]
+    pub state_accounts: u32,
+    /// Accounts of state where recovery is measured
+    #[arg(
+        long, value_name = "N", default_value_t = 1_000_000,
+        value_parser = clap::value_parser!(u32).range(100..=9_999_999)
+    )]
+    pub recovery_accounts: u32,
+    /// Length of an epoch, milliseconds
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub epoch_ms: u64,
+    /// Lengths of an epoch for `epochs`, milliseconds
+    #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [1, 5, 10, 20, 50, 100])]
+    pub epochs_ms: Vec<u64>,
+    /// `rates` are doubled up to this, entries a second
+    #[arg(long, value_name = "N", default_value_t = 160_000)]
+    pub rate_most: u64,
+    /// Length of a run that counts, seconds; half of it in sweeps
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub counted: u64,
+    /// Warm-up before it, seconds
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    pub uncounted: u64,
+    /// Runs of engine and floor each; of clean and bad backlogs each
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub pairs: u64,
+    /// Messages of a backlog
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub backlog: u64,
+    /// Kills
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub kills: u64,
+    /// Partitions of every topic
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub partitions: u32,
+    /// Producers that the floor uses in turn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub floor_producers: usize,
+    /// Uses the cluster that lives there (`broker up --bench --dir DIR`), warm from earlier runs
+    #[arg(long, value_name = "DIR")]
+    pub cluster: Option<PathBuf>,
+    /// A line of the job file's `[kafka]` section, to try a setting of the client
+    #[arg(long, value_name = "LINE")]
+    pub kafka: Vec<String>,
+}
+
+impl KafkaArguments {
+    /// A smoke test of the same parts.
+    pub fn quick(&self) -> KafkaArguments {
+        KafkaArguments {
+            state_accounts: (self.state_accounts / QUICK as u32).max(100),
+            recovery_accounts: (self.recovery_accounts / QUICK as u32).max(100),
+            epochs_ms: self.epochs_ms.iter().copied().take(2).collect(),
+            rate_most: self.entry_rate,
+            counted: (self.counted / QUICK).max(2),
+            uncounted: (self.uncounted / QUICK).max(2),
+            pairs: 1,
+            backlog: (self.backlog / QUICK).max(1_000),
+            kills: (self.kills / QUICK).max(1),
+            ..self.clone()
+        }
+    }
 }
 
 /// Of `broker`.

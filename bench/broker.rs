@@ -153,9 +153,10 @@ impl Brokers {
         if !directory.exists() {
             return Ok(None);
         }
-        let told = |error: std::io::Error| format!("{} is no cluster's: {error}", directory.display());
-        let text = fs::read_to_string(directory.join("addresses")).map_err(told)?;
-        let directory = fs::canonicalize(directory).map_err(told)?;
+        let told = |error| format!("{} is not a cluster's directory: {error}", directory.display());
+        let read = fs::read_to_string(directory.join("addresses"));
+        let text = read.map_err(|error| told(format!("its file `addresses`: {error}")))?;
+        let directory = fs::canonicalize(directory).map_err(|error| told(error.to_string()))?;
         let line = |line: &str| {
             line.split_once('=')
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -431,5 +432,27 @@ mod tests {
         );
         drop(stranger.stdin.take());
         stranger.wait().expect("it ends by itself");
+    }
+
+    #[test]
+    fn what_somebody_else_started_is_not_touched() {
+        let addresses = BTreeMap::from([("KAFKA".to_owned(), "127.0.0.1:9".to_owned())]);
+        let brokers = Brokers {
+            directory: None,
+            addresses,
+            keeper: None,
+        };
+        assert_eq!(
+            (brokers.bootstrap(), brokers.registry_url()),
+            ("127.0.0.1:9", None)
+        );
+        assert!(brokers.nodes().is_empty() && brokers.secure().is_none());
+        for refused in [
+            brokers.kill(Node::Broker(1)),
+            brokers.pause(Node::Registry),
+            brokers.down(),
+        ] {
+            assert_eq!(refused.err().as_deref(), Some(NOT_OURS));
+        }
     }
 }

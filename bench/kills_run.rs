@@ -76,6 +76,11 @@ impl Program {
         })
     }
 
+    /// The program, to be started.
+    pub fn command_line(&self) -> Command {
+        Command::new(&self.path)
+    }
+
     /// Generates a day's inputs and job file.
     pub fn generate(&self, arguments: &[String]) -> Result<(), String> {
         let output = Command::new(&self.path)

@@ -24,6 +24,9 @@ pub struct Latencies(Histogram<u64>);
 pub struct Percentiles {
     /// Half are at most this.
     pub p50: f64,
+    /// Nine in ten.
+    #[serde(default)]
+    pub p90: f64,
     /// 99 in 100.
     pub p99: f64,
     /// 999 in 1 000.
@@ -31,6 +34,10 @@ pub struct Percentiles {
     /// All.
     pub max: f64,
 }
+
+/// Latencies on their way between processes: nanoseconds, and how often each was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts(Vec<(u64, u64)>);
 
 impl Latencies {
     /// None yet.
@@ -44,12 +51,30 @@ impl Latencies {
         self.0.saturating_record(nanos.max(1));
     }
 
+    /// Counts all of another run.
+    pub fn merge(&mut self, counts: &Counts) {
+        for (nanos, count) in &counts.0 {
+            self.0.saturating_record_n(*nanos, *count);
+        }
+    }
+
+    /// How often each latency was counted.
+    pub fn counts(&self) -> Counts {
+        let counted = self.0.iter_recorded();
+        Counts(
+            counted
+                .map(|step| (step.value_iterated_to(), step.count_at_value()))
+                .collect(),
+        )
+    }
+
     /// What a table shows of them.
     pub fn percentiles(&self) -> Percentiles {
         let micros = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| micros(self.0.value_at_quantile(quantile));
         Percentiles {
             p50: at(0.5),
+            p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             max: micros(self.0.max()),
@@ -116,6 +141,15 @@ mod tests {
                 "{value} is not {expected}"
             );
         }
+    }
+
+    #[test]
+    fn counts_carry_everything_to_another_process() {
+        let mut latencies = Latencies::new();
+        (1..=1_000).for_each(|micros| latencies.record(Duration::from_micros(micros)));
+        let mut merged = Latencies::new();
+        merged.merge(&latencies.counts());
+        assert_eq!(merged.percentiles(), latencies.percentiles());
     }
 
     #[test]

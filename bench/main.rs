@@ -7,6 +7,7 @@
 //!                                        ├─ baseline: the same results by hand, without any engine
 //!                                        └─ flat, memory: curves
 //!  kills: runs of the real program, killed and compared
+//!  kafka: the program between topics of a real broker, beside a loop without any engine
 //!  broker_command ─► broker: a real Kafka cluster, up and down
 //! ```
 //!
@@ -28,6 +29,7 @@ mod bytes;
 mod digest;
 mod engine;
 mod flat;
+mod kafka;
 mod kills;
 mod kills_day;
 mod kills_kafka;
@@ -43,7 +45,7 @@ mod report;
 mod suite;
 mod workload;
 
-use arguments::{Arguments, Command, KillsArguments, Scale};
+use arguments::{Arguments, Command, KafkaArguments, KillsArguments, Scale};
 use clap::Parser as _;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -58,6 +60,8 @@ fn main() -> ExitCode {
         Some(Command::Measure { case }) => measure_here(case),
         Some(Command::Kills(kills)) => run_kills(kills, &scale, arguments.json),
         Some(Command::Broker { action }) => broker_command::run(action).and_then(|text| print(&text)),
+        Some(Command::Kafka(kafka)) => run_kafka(kafka, &arguments),
+        Some(Command::KafkaRole { role }) => kafka::role::play(role).and_then(|text| print(&text)),
         command => run_suite(command.as_ref(), &scale, &arguments),
     };
     match result {
@@ -90,6 +94,27 @@ fn run_kills(arguments: &KillsArguments, scale: &Scale, json: bool) -> Result<()
     } else {
         Err("the campaign does not hold".to_owned())
     }
+}
+
+fn run_kafka(kafka: &KafkaArguments, arguments: &Arguments) -> Result<(), String> {
+    let Scale {
+        seed, workers, quick, ..
+    } = &arguments.scale;
+    let workers = workers.first().copied().unwrap_or(1);
+    let mut results = kafka::run(kafka, *seed, workers, *quick)?;
+    results.judge();
+    let text = if arguments.json {
+        serde_json::to_string(&results).map_err(|error| error.to_string())?
+    } else {
+        results.text()
+    };
+    print(&text)?;
+    if arguments.save {
+        let saved = results.save(&arguments.out);
+        let directory = saved.map_err(|error| format!("the report cannot be saved: {error}"))?;
+        say(&format!("saved in {}", directory.display()));
+    }
+    Ok(())
 }
 
 fn run_suite(command: Option<&Command>, scale: &Scale, arguments: &Arguments) -> Result<(), String> {

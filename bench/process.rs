@@ -47,6 +47,50 @@ pub fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
+/// Hundredths of a second: the unit in which Linux tells programs of CPU time, on every machine.
+const TICKS: f64 = 100.0;
+
+/// CPU seconds of another process so far, user and system; zero where there is none.
+pub fn cpu_seconds_of(pid: u32) -> f64 {
+    cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default())
+}
+
+/// The name stands in brackets and may hold anything; after it, user and system time are the 12th and 13th.
+fn cpu_of(stat: &str) -> f64 {
+    let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after.split_whitespace().skip(11).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+}
+
+/// CPU seconds of the whole machine so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Spent by anybody here.
+    pub busy: f64,
+    /// Wanted, and given to another virtual machine.
+    pub steal: f64,
+}
+
+/// What all processors of this machine have done so far.
+pub fn machine() -> Machine {
+    machine_of(&fs::read_to_string("/proc/stat").unwrap_or_default())
+}
+
+/// The first line: user, nice, system, idle, waiting, interrupts, soft interrupts, stolen.
+fn machine_of(stat: &str) -> Machine {
+    let line = stat.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|ticks| ticks.parse().ok())
+        .collect();
+    let at = |index: usize| ticks.get(index).copied().unwrap_or(0.0) / TICKS;
+    Machine {
+        busy: [0, 1, 2, 5, 6].map(at).iter().sum(),
+        steal: at(7),
+    }
+}
+
 fn resident_of(status: &str) -> Resident {
     let bytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -133,6 +177,20 @@ fn commit() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_is_read_from_the_kernels_text() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 100 0 0";
+        assert_eq!((cpu_of(stat), cpu_of("")), (3.0, 0.0));
+        let machine = machine_of("cpu  100 200 300 9000 9 10 20 50 0 0\ncpu0 1 2 3\n");
+        assert_eq!(
+            machine,
+            Machine {
+                busy: 6.3,
+                steal: 0.5
+            }
+        );
+    }
 
     #[test]
     fn memory_is_read_from_the_kernels_text() {

@@ -226,7 +226,7 @@ fn curve(part: Part, points: &[Point]) -> Vec<String> {
 }
 
 /// Rows under their titles; nothing without rows.
-fn titled(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+pub fn titled(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let mut rows: Vec<_> = rows.collect();
     if !rows.is_empty() {
         rows.insert(0, titles.iter().map(|title| (*title).to_owned()).collect());

@@ -41,7 +41,13 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::OpenLoop) => open_loop(scale),
         Some(Command::Flat) => flat(scale),
         Some(Command::Memory) => vec![memory(scale)],
-        Some(Command::Kills(_) | Command::Broker { .. } | Command::Measure { .. }) => Vec::new(),
+        Some(
+            Command::Kills(_)
+            | Command::Kafka(_)
+            | Command::KafkaRole { .. }
+            | Command::Broker { .. }
+            | Command::Measure { .. },
+        ) => Vec::new(),
         None => {
             let throughputs = Part::ALL.into_iter().flat_map(|part| throughput(part, scale));
             throughputs

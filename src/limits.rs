@@ -45,6 +45,10 @@ pub const EMPTY_COMMIT: Duration = Duration::from_secs(1);
 /// How long a worker without work parks before it looks at its queues again.
 pub const PARK: Duration = Duration::from_millis(1);
 
+/// The same in a live run, where the end of an epoch is known beforehand: at most until then, and at most this
+/// long.
+pub const PARK_LIVE: Duration = Duration::from_millis(10);
+
 /// How often a followed file that stands at its end is looked at again.
 pub const FOLLOW: Duration = Duration::from_millis(2);
 

@@ -66,13 +66,13 @@ pub enum Cutting {
 pub struct Pace {
     state: Mutex<State>,
     cutting: Cutting,
+    started: Instant,
     checkpoint_interval: Duration,
 }
 
 struct State {
     /// The next epoch of a finite run; live, the first one.
     base: Epoch,
-    started: Instant,
     last_cut: Instant,
     /// A checkpoint was cut and is not written: the next one waits.
     unwritten: bool,
@@ -118,7 +118,6 @@ impl Pace {
     ) -> Self {
         let state = State {
             base,
-            started: now,
             last_cut: now,
             unwritten: false,
             draining: false,
@@ -136,6 +135,7 @@ impl Pace {
         Pace {
             state: Mutex::new(state),
             cutting,
+            started: now,
             checkpoint_interval,
         }
     }
@@ -210,6 +210,18 @@ impl Pace {
         self.lock().backlogs == 0
     }
 
+    /// Live: how long until the clock makes the next epoch due; finite, nothing is due by the clock.
+    pub fn until_due(&self, now: Instant) -> Option<Duration> {
+        let Cutting::Live { interval } = self.cutting else {
+            return None;
+        };
+        let interval = interval.as_nanos().max(1);
+        let over = now.duration_since(self.started).as_nanos() % interval;
+        Some(Duration::from_nanos(
+            u64::try_from(interval - over).unwrap_or(u64::MAX),
+        ))
+    }
+
     /// Live: the epoch is waited for: everybody closes what is before it.
     pub fn want(&self, epoch: Epoch) {
         let mut state = self.lock();
@@ -235,7 +247,7 @@ impl Pace {
             (state.cut, state.was_cut) = (Some(heard + 1), heard + 1);
             (state.last_cut, state.unwritten) = (now, true);
         }
-        let elapsed = now.duration_since(state.started).as_nanos() / interval.as_nanos().max(1);
+        let elapsed = now.duration_since(self.started).as_nanos() / interval.as_nanos().max(1);
         let by_clock = state.base + Epoch::try_from(elapsed).unwrap_or(Epoch::MAX / 2);
         let mut target = by_clock.max(heard);
         if let Some(cut) = state.cut {
@@ -412,6 +424,19 @@ mod tests {
             pace.advance(1, false, later),
             None,
             "there is nothing to close an epoch for"
+        );
+    }
+
+    #[test]
+    fn the_next_epoch_is_due_at_the_end_of_the_interval() {
+        let now = Instant::now();
+        let pace = live(1, now);
+        let at = |millis| pace.until_due(now + Duration::from_millis(millis));
+        let left = [0, 3, 10, 19].map(|millis| at(millis).map(|left| left.as_millis()));
+        assert_eq!(left, [Some(10), Some(7), Some(10), Some(1)]);
+        assert_eq!(
+            Pace::new(Cutting::Finite, 1, 1, Duration::MAX, now).until_due(now),
+            None
         );
     }
 

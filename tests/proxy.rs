@@ -6,7 +6,8 @@
 //!      ◄────────────── a thread: whole answers  ◄───               those to held ones are noted
 //! ```
 //!
-//! Of Kafka it knows the framing only: a length, then of a request its kind, version and number, of an answer the number.
+//! Of Kafka it knows the framing only: a length, then of a request its kind, version and number, of an answer the
+//! number.
 //! A request that is held reaches the broker even if who sent it has long gone: that is what is tried with it.
 
 use std::collections::BTreeMap;

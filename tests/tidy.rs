@@ -37,6 +37,10 @@ const MAY_SLEEP: &[(&str, &str)] = &[
         "src/checkpoint/lock.rs",
         "another process holds a lock; nobody tells when it lets go",
     ),
+    (
+        "bench/kafka/load.rs",
+        "messages are due by a schedule fixed beforehand",
+    ),
     ("bench/kills_run.rs", "looks whether the moment to kill has come"),
 ];
 

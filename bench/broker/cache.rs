@@ -33,17 +33,18 @@ const PROJECT: &str = "<project>
 </project>
 ";
 
-/// Where the cache lies.
+/// Where the cache lies, as an absolute path.
 pub fn directory() -> Result<PathBuf, String> {
     let named = |name| {
         std::env::var_os(name)
             .filter(|path| !path.is_empty())
             .map(PathBuf::from)
     };
-    named("TIDEGATE_CACHE")
+    let path = named("TIDEGATE_CACHE")
         .or_else(|| named("XDG_CACHE_HOME").map(|cache| cache.join("tidegate")))
         .or_else(|| named("HOME").map(|home| home.join(".cache/tidegate")))
-        .ok_or_else(|| "no directory for downloads: set TIDEGATE_CACHE".to_owned())
+        .ok_or_else(|| "no directory for downloads: set TIDEGATE_CACHE".to_owned())?;
+    std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The class path of Kafka's server and tools.
@@ -51,7 +52,7 @@ pub fn kafka() -> Result<String, String> {
     let jars = complete(KAFKA, |partial| {
         let project = partial.join("pom.xml");
         fs::write(&project, PROJECT).map_err(|error| format!("{}: {error}", project.display()))?;
-        let mut maven = maven("copy-dependencies");
+        let mut maven = maven("copy-dependencies", partial);
         // Without test scope: half of it.
         maven.arg("-DincludeScope=runtime").arg("-f").arg(project);
         maven.arg(format!("-DoutputDirectory={}", partial.display()));
@@ -63,7 +64,7 @@ pub fn kafka() -> Result<String, String> {
 /// The archive that is the registry.
 pub fn registry() -> Result<PathBuf, String> {
     let unpacked = complete(REGISTRY, |partial| {
-        let mut maven = maven("unpack");
+        let mut maven = maven("unpack", partial);
         maven.arg("-Dartifact=io.apicurio:apicurio-registry-app:2.6.13.Final:tar.gz:all");
         maven.arg(format!("-DoutputDirectory={}", partial.display()));
         run(&mut maven).map(drop)
@@ -71,8 +72,10 @@ pub fn registry() -> Result<PathBuf, String> {
     Ok(unpacked.join("apicurio-registry-app-2.6.13.Final-runner.jar"))
 }
 
-fn maven(goal: &str) -> Command {
+/// Maven, to be run where it works: it leaves notes to itself in the current directory.
+fn maven(goal: &str, directory: &Path) -> Command {
     let mut maven = Command::new("mvn");
+    maven.current_dir(directory);
     // Checksums that do not fit are errors; by default they are warnings.
     maven.args(["-q", "-B", "-C", &format!("{PLUGIN}:{goal}")]);
     maven

@@ -21,7 +21,9 @@
 //! that does not widen, a symbol unknown here. [`Record::check`] is the caller's, who has the key.
 //!
 //! Memory is in proportion to the body: lengths and counts are checked against what is left of it before
-//! anything is allocated. Measured on one core at 2.4 GHz, an `AccountEntry`: see `decode` below.
+//! anything is allocated. Own code because the crates there are do not do this: `apache-avro` builds a tree and
+//! allocates what a count claims, `serde_avro_fast` knows no reader's schema (no aliases, no defaults) and
+//! passes over blocks unchecked.
 
 mod body;
 mod decode;
@@ -153,6 +155,8 @@ impl Encoder {
     }
 }
 
+#[cfg(test)]
+mod encode_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -299,3 +299,7 @@ impl Shared {
 #[cfg(test)]
 #[path = "registry/registry_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "registry/tls_tests.rs"]
+mod tls_tests;

@@ -4,6 +4,9 @@
 //! its topic. So the batch call of the C library is used here, on its consumer queue; this is the one place
 //! for that, and every pointer lives only within [`Consumer::poll`].
 //!
+//! What the client says on the side would come out of that queue too, and the batch call prints it to standard
+//! error. So it has a queue of its own, which is emptied into the context after every call.
+//!
 //! Offsets are given out as they are: a transaction's markers leave holes. What was aborted is not seen.
 
 #![expect(
@@ -15,6 +18,8 @@ use super::{Settings, Trouble, not_made, one_line};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use rdkafka::bindings as sys;
+use rdkafka::client::ClientContext as _;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{Offset, TopicPartitionList};
 use std::ffi::CStr;
@@ -78,11 +83,13 @@ pub enum Failure {
 pub struct Consumer {
     client: BaseConsumer<Trouble>,
     queue: *mut sys::rd_kafka_queue_t,
+    /// Lines of the log.
+    lines: *mut sys::rd_kafka_queue_t,
     trouble: Trouble,
     batch: Vec<*mut sys::rd_kafka_message_t>,
 }
 
-// SAFETY: the queue is librdkafka's own and made for use from any thread; `Consumer` is used by one at a time.
+// SAFETY: the queues are librdkafka's own and made for use from any thread; `Consumer` is used by one at a time.
 unsafe impl Send for Consumer {}
 
 impl Consumer {
@@ -126,9 +133,21 @@ impl Consumer {
         if queue.is_null() {
             return Err(Error::internal("the Kafka client has no consumer queue"));
         }
+        // What was said while the client was made.
+        // SAFETY: the queue is alive.
+        while unsafe { sys::rd_kafka_queue_length(queue) } > 0 {
+            client.poll(Duration::ZERO);
+        }
+        // SAFETY: as above; from here on lines go to this queue, which only `listen` reads.
+        let lines = unsafe {
+            let lines = sys::rd_kafka_queue_new(client.client().native_ptr());
+            sys::rd_kafka_set_log_queue(client.client().native_ptr(), lines);
+            lines
+        };
         Ok(Consumer {
             client,
             queue,
+            lines,
             trouble,
             batch: vec![null_mut(); BATCH],
         })
@@ -185,7 +204,28 @@ impl Consumer {
                 sys::rd_kafka_message_destroy(message);
             }
         }
+        self.listen();
         count
+    }
+
+    /// Hands what the client has said to the context.
+    fn listen(&self) {
+        loop {
+            // SAFETY: the queue is alive; an event is destroyed after its texts were copied.
+            unsafe {
+                let event = sys::rd_kafka_queue_poll(self.lines, 0);
+                if event.is_null() {
+                    return;
+                }
+                let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+                if sys::rd_kafka_event_log(event, &mut facility, &mut line, &mut level) == 0 {
+                    let [facility, line] =
+                        [facility, line].map(|text| CStr::from_ptr(text).to_string_lossy());
+                    self.trouble.log(log_level(level), &facility, &line);
+                }
+                sys::rd_kafka_event_destroy(event);
+            }
+        }
     }
 
     fn fill(&mut self, timeout: Duration, from: usize, most: usize) -> usize {
@@ -200,8 +240,11 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // SAFETY: taken in `new`, released once.
-        unsafe { sys::rd_kafka_queue_destroy(self.queue) };
+        // SAFETY: taken in `new`, released once, before the client.
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.lines);
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
     }
 }
 
@@ -264,6 +307,17 @@ unsafe fn event(message: &sys::rd_kafka_message_t) -> Event<'_> {
         partition,
         offset,
         failure,
+    }
+}
+
+/// A level of syslog.
+fn log_level(level: i32) -> RDKafkaLogLevel {
+    match level {
+        ..=3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        7.. => RDKafkaLogLevel::Debug,
     }
 }
 

@@ -70,8 +70,22 @@ impl ClientContext for Trouble {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         use RDKafkaLogLevel::{Debug, Info};
         let is_quiet = matches!(level, Info | Debug);
+        // A property for consumers that a producer has no use for, or the other way round, is no trouble.
+        if facility == "CONFWARN" {
+            return;
+        }
         if !is_quiet || ["FAIL", "REQTMOUT", "ERROR", "TIMEOUT"].contains(&facility) {
             self.note(line);
+        }
+        // Waiting does not help against these; a handshake that breaks off for another reason may succeed later.
+        let final_words = [
+            "uthentication fail",
+            "uthentication err",
+            "certificate verify failed",
+            "not be verified",
+        ];
+        if final_words.iter().any(|words| line.contains(words)) {
+            self.refuse(line);
         }
         let line = super::one_line(line);
         match is_quiet {

@@ -141,14 +141,14 @@ impl Producer {
     pub fn delivered_all(&self) -> Result<(), Failure> {
         let started = now();
         while !self.flush(LOOK) {
-            self.client.poll(Duration::ZERO);
+            self.listen();
             self.delivered()?;
             if started.elapsed() >= COMMIT {
                 let late = "messages are not acknowledged in time".to_owned();
                 return Err(Failure::Unknown(late));
             }
         }
-        self.client.poll(Duration::ZERO);
+        self.listen();
         self.delivered()
     }
 
@@ -208,8 +208,23 @@ impl Producer {
     /// Whether the connection to the coordinator failed or a request on it timed out: then it is not to be used
     /// for another transaction.
     pub fn is_worn(&self) -> bool {
-        self.client.poll(Duration::ZERO);
+        self.listen();
         self.trouble.seen_at_coordinator() > 0
+    }
+
+    /// Hands everything the client has said to the context: one call of `poll` takes one event.
+    fn listen(&self) {
+        let native = self.client.client().native_ptr();
+        // SAFETY: the client is alive; the handle of its main queue is released right after its length was read.
+        let waiting = || unsafe {
+            let queue = sys::rd_kafka_queue_get_main(native);
+            let length = sys::rd_kafka_queue_length(queue);
+            sys::rd_kafka_queue_destroy(queue);
+            length
+        };
+        while waiting() > 0 {
+            self.client.poll(Duration::ZERO);
+        }
     }
 
     /// Waits at most so long until nothing is on its way; whether that is so.

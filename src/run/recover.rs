@@ -68,8 +68,9 @@ pub fn recover(
                         .as_deref()
                         .ok_or_else(|| nameless(input, *partition))?;
                     start.path = root.join(name);
+                    let end = length(&start.path, committed.offset)?;
                     start.mid_line = is_mid_line(&start.path, at.offset)?;
-                    length(&start.path, committed.offset)?
+                    end
                 }
                 InputPlace::Topic { name, .. } => {
                     let there = observed.bounds(index, *partition);

@@ -4,7 +4,8 @@
 //!  restored rows at C ─► recorded epochs (C, committed] ─► declarations ─► new epochs (finite | live) ─► the end
 //! ```
 //!
-//! The loop never blocks: it parks for at most [`limits::PARK`], and is woken by its reader and by [`Pace`].
+//! The loop never blocks: it parks for at most [`limits::PARK`], in a live run until the next epoch is due, and
+//! is woken by its reader and by [`Pace`].
 //! It takes nothing new while too much of what it took is not committed yet.
 
 use super::recover::declaration;
@@ -255,7 +256,8 @@ impl<'a> Station<'a> {
                     .feeds
                     .iter()
                     .any(|feed| feed.has_arrived(now, events));
-            if has_arrived && count < epoch_cap && self.may_take() {
+            let takes = has_arrived && count < epoch_cap && self.may_take();
+            if takes {
                 count += self.fill(epoch, take);
             }
             let wakes = !draining && self.wakes(take) && self.entrances.clocks.borrow().complete < epoch;
@@ -268,7 +270,8 @@ impl<'a> Station<'a> {
             // Events may be taken in an epoch opened after all backlogs were bound: none of those is in a later one.
             let holds = !self.share.is_empty() || (bound && !events);
             let Some(advance) = pace.advance(index, holds, now) else {
-                self.turn(!has_arrived)?;
+                // What has arrived and may not be taken yet is no reason to stay awake.
+                self.turn(!takes)?;
                 continue;
             };
             if !self.share.is_empty() || advance.cut == Some(epoch) {
@@ -357,10 +360,9 @@ impl<'a> Station<'a> {
         if self.shared.has_failed() {
             return Err(Stopped);
         }
-        let park = if may_park && !arrived {
-            limits::PARK
-        } else {
-            Duration::ZERO
+        let park = match may_park && !arrived {
+            true => self.park(),
+            false => Duration::ZERO,
         };
         self.worker.step_or_park(Some(park));
         if !park.is_zero() {
@@ -376,6 +378,15 @@ impl<'a> Station<'a> {
             self.in_flight.pop_front();
         }
         Ok(())
+    }
+
+    /// How long there may be nothing to do. Live, only the clock comes without a wake-up, and room in the
+    /// pipeline, which may wait as long.
+    fn park(&self) -> Duration {
+        match self.shared.pace.until_due(now()) {
+            Some(due) => due.min(limits::PARK_LIVE),
+            None => limits::PARK,
+        }
     }
 
     /// Whether the pipeline has room for more.

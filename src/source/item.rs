@@ -299,3 +299,7 @@ fn jumps<R: Record>(value: &R, greatest: Option<Millis>, settings: &InputSetting
         )
     })
 }
+
+#[cfg(test)]
+#[path = "item_tests.rs"]
+mod tests;

@@ -372,3 +372,115 @@ fn judge(topic: &str, partition: u32, offset: i64, failure: Failure) -> Result<(
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn partition() -> Partition {
+        Partition {
+            input: 0,
+            number: 1,
+            medium: Medium::Json,
+            blocks: VecDeque::new(),
+            bytes: 0,
+            paused: false,
+            read_to: 10,
+            at_end: false,
+            told_end: false,
+            asked: None,
+        }
+    }
+
+    fn ask(partition: &mut Partition) {
+        partition.asked = Some(Request {
+            input: 0,
+            partition: 1,
+            path: std::path::PathBuf::new(),
+            offset: partition.read_to,
+            bytes: limits::BLOCK_BYTES,
+            at_end: partition.told_end,
+        });
+    }
+
+    fn push(partition: &mut Partition, offset: u64, value: &[u8]) {
+        partition.push(Message {
+            offset,
+            timestamp: None,
+            key: None,
+            value: Some(value),
+        });
+    }
+
+    fn offsets(arrival: &Arrival) -> Vec<u64> {
+        match &arrival.bytes {
+            Bytes::Messages(batch) => batch.messages().map(|message| message.offset).collect(),
+            Bytes::Lines(_) => panic!("topics have messages"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_answered_before_it_is_asked_for_and_nothing_twice() {
+        let mut partition = partition();
+        push(&mut partition, 10, b"a");
+        assert_eq!(partition.answer(), None);
+        ask(&mut partition);
+        push(&mut partition, 12, b"b"); // 11 is a marker
+        push(&mut partition, 12, b"b"); // again, after a seek
+        assert_eq!(offsets(&partition.answer().unwrap()), [10, 12]);
+        assert_eq!((partition.bytes, partition.read_to), (0, 13));
+        ask(&mut partition);
+        assert_eq!(partition.answer(), None, "there is no news");
+    }
+
+    #[test]
+    fn the_end_is_told_once_and_taken_back_when_it_is_no_longer_known() {
+        let mut partition = partition();
+        partition.at_end = true;
+        ask(&mut partition);
+        assert!(partition.answer().unwrap().at_end);
+        ask(&mut partition);
+        assert_eq!(partition.answer(), None);
+        partition.at_end = false; // the connection failed
+        assert!(!partition.answer().unwrap().at_end);
+        partition.at_end = true;
+        push(&mut partition, 10, b"a");
+        ask(&mut partition);
+        assert!(
+            !partition.answer().unwrap().at_end,
+            "a message came behind the end"
+        );
+    }
+
+    #[test]
+    fn blocks_are_bounded_by_bytes() {
+        let mut partition = partition();
+        let value = vec![0; limits::BLOCK_BYTES / 2];
+        (10..16).for_each(|offset| push(&mut partition, offset, &value));
+        assert!(partition.bytes > 3 * limits::BLOCK_BYTES - 1);
+        let mut seen = Vec::new();
+        while !partition.blocks.is_empty() {
+            ask(&mut partition);
+            let arrival = partition.answer().unwrap();
+            assert!(offsets(&arrival).len() <= 2);
+            seen.extend(offsets(&arrival));
+        }
+        assert_eq!((seen, partition.bytes), ((10..16).collect(), 0));
+    }
+
+    #[test]
+    fn only_what_the_client_gets_over_by_itself_does_not_stop_the_job() {
+        assert!(judge("t", 0, 5, Failure::Other("timed out".to_owned())).is_ok());
+        let gone = judge("t", 0, 5, Failure::OutOfRange).unwrap_err();
+        assert!(
+            gone.kind == Kind::InputGone && gone.message.contains("t/0: offset 5"),
+            "{gone}"
+        );
+        assert_eq!(judge("t", 0, 5, Failure::Gone).unwrap_err().kind, Kind::InputGone);
+        assert_eq!(
+            judge("t", 0, 5, Failure::Denied).unwrap_err().kind,
+            Kind::Unreachable
+        );
+    }
+}

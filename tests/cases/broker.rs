@@ -65,6 +65,15 @@ fn what_a_broker_and_a_registry_hold_survives_a_kill() {
     assert!(!lived.exists(), "it takes its directory with it");
 }
 
+#[test]
+fn ordinary_cases_share_one_cluster() {
+    let brokers = Brokers::for_tests().expect("it starts, or the named one is used");
+    let again = Brokers::for_tests().expect("it is up");
+    assert!(std::ptr::eq(brokers, again));
+    let at = ["--bootstrap-server", brokers.bootstrap(), "--list"];
+    tool(class::TOPICS, &at, "").expect("it answers");
+}
+
 /// Settings of a Java client that trusts an authority, with more lines.
 fn client(directory: &Directory, name: &str, authority: &Path, more: &str) -> String {
     let authority = authority.display();

@@ -269,7 +269,7 @@ fn what_this_version_does_not_have_is_said_to_be_so() {
     refused(
         "file = \"out/counts.jsonl\"\nformat = \"json\"",
         "file = \"out/counts.jsonl\"\nformat = \"avro\"",
-        &["15: outputs.counts.format: `avro` is not in this version: use `json`"],
+        &["15: outputs.counts.format: `avro` is only for topics: files hold JSON lines"],
     );
     refused(
         "state = \"state\"",

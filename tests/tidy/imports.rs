@@ -143,7 +143,7 @@ const LAWS: &[Room] = &[
     room(
         "src/checkpoint/objects.rs",
         &["checkpoint"],
-        &["object_store", "rustls"],
+        &["object_store", "rustls", "url"],
     ),
     room(
         "src/checkpoint/",

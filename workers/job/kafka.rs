@@ -129,8 +129,8 @@ pub fn from(section: &mut Table<'_>) -> From {
     match from.value.as_str() {
         "earliest" => From::Earliest,
         "latest" => From::Latest,
-        time => match time.parse::<jiff::Timestamp>() {
-            Ok(time) => From::Time(time.as_millisecond()),
+        time => match chrono::DateTime::parse_from_rfc3339(time) {
+            Ok(time) => From::Time(time.timestamp_millis()),
             Err(_) => {
                 let what =
                     format!("`{time}` is none of earliest, latest, and a time such as 2026-01-31T00:00:00Z");

@@ -54,7 +54,8 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     let own = own_files(&file, &state);
     let outputs = outputs(&mut root, &dataflows, &inputs, &own, shards);
 
-    let named = |topic: Option<&str>| topic.is_some();
+    // One whose name is missing or wrong has been noted.
+    let named = |topic: Option<&str>| topic.is_some_and(|name| !name.is_empty());
     let uses_kafka =
         inputs.iter().any(|input| named(input.topic())) || outputs.iter().any(|output| named(output.topic()));
     if uses_kafka && section.is_none() {

@@ -52,6 +52,7 @@ fn failure<T>(text: impl Into<String>) -> Result<T> {
 }
 
 impl<'a> Body<'a> {
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Body {
             rest: bytes,
@@ -60,11 +61,13 @@ impl<'a> Body<'a> {
     }
 
     /// How many bytes have not been read.
+    #[inline]
     pub fn left(&self) -> usize {
         self.rest.len()
     }
 
     /// The next bytes, so many.
+    #[inline]
     pub fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         match self.rest.split_at_checked(length) {
             Some((taken, rest)) => {
@@ -78,6 +81,7 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// The same where their number is fixed.
     fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH]> {
         match self.rest.split_first_chunk() {
             Some((taken, rest)) => {
@@ -88,8 +92,16 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// An integer of 64 bits.
+    #[inline]
     pub fn long(&mut self) -> Result<i64> {
-        // Seven bits a byte, the least first; the sign is in the lowest bit.
+        // Seven bits a byte, the least first; the sign is in the lowest bit. Most are lengths of one byte.
+        if let Some((byte, rest)) = self.rest.split_first()
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
         let mut bits = 0_u64;
         for (place, byte) in self.rest.iter().enumerate() {
             if place == 9 && *byte > 1 {
@@ -104,6 +116,7 @@ impl<'a> Body<'a> {
         failure("cut off in an integer")
     }
 
+    /// An integer of 32 bits.
     pub fn int(&mut self) -> Result<i64> {
         let value = self.long()?;
         if i32::try_from(value).is_ok() {
@@ -113,6 +126,7 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// One byte.
     pub fn boolean(&mut self) -> Result<bool> {
         match self.array()? {
             [0] => Ok(false),
@@ -129,6 +143,8 @@ impl<'a> Body<'a> {
         self.array().map(f64::from_le_bytes)
     }
 
+    /// A length and so many bytes.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.long()?;
         match usize::try_from(length) {
@@ -137,6 +153,8 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// A string, lent from the body.
+    #[inline]
     pub fn text(&mut self) -> Result<&'a str> {
         match std::str::from_utf8(self.bytes()?) {
             Ok(text) => Ok(text),
@@ -145,6 +163,7 @@ impl<'a> Body<'a> {
     }
 
     /// The place of a union's branch or an enum's symbol, of which there are `count`.
+    #[inline]
     pub fn place(&mut self, count: usize) -> Result<usize> {
         let place = self.long()?;
         match usize::try_from(place) {

@@ -11,6 +11,9 @@
 //! one in another order as a map. Symbols are given by their number in the reader's schema where a number is
 //! asked for (`strict_enum!` does), else by their text.
 //!
+//! The small functions of this path are `#[inline]`: record types are defined in other crates, and there the
+//! path is compiled.
+//!
 //! Strings and bytes are lent from the body. Records that hold records go at most [`DEPTH`] deep.
 
 use super::body::{Body, Failure, Result, skip};
@@ -47,9 +50,11 @@ pub(super) fn read<'de, T: Deserialize<'de>>(
 
 /// A body on its way through a plan.
 struct Run<'de> {
+    /// For the fields that are passed over.
     writer: &'de Schema,
     plan: &'de Plan,
     body: Body<'de>,
+    /// How many records, arrays and maps are open.
     depth: usize,
 }
 
@@ -60,11 +65,14 @@ struct Value<'r, 'de> {
 }
 
 impl<'de> Value<'_, 'de> {
+    /// What the plan says of it.
+    #[inline]
     fn step(&self) -> &'de Step {
         self.run.plan.step(self.step)
     }
 
     /// The value itself, where the writer has a union.
+    #[inline]
     fn chosen(mut self) -> Result<Self> {
         if let Step::Union(branches) = self.step() {
             self.step = branches[self.run.body.place(branches.len())?];
@@ -73,10 +81,12 @@ impl<'de> Value<'_, 'de> {
     }
 
     /// The symbol that is next, as the reader knows it.
+    #[inline]
     fn symbol(&mut self, symbols: &'de [Symbol]) -> Result<&'de (u64, Box<str>)> {
         let symbol = &symbols[self.run.body.place(symbols.len())?];
-        let unknown = |symbol: &str| Failure(format!("unknown symbol {symbol}"));
-        symbol.as_ref().map_err(|symbol| unknown(symbol))
+        symbol
+            .as_ref()
+            .map_err(|symbol| Failure(format!("unknown symbol {symbol}")))
     }
 
     /// Reads what holds other values.
@@ -139,6 +149,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
         }
     }
 
+    // A union says which it is; what is no union is there.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
         let value = self.chosen()?;
         match value.step() {
@@ -156,6 +167,7 @@ impl<'de> Deserializer<'de> for Value<'_, 'de> {
         }
     }
 
+    /// A symbol by its text, for enums that derive `Deserialize`.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
@@ -192,6 +204,7 @@ struct Fields<'r, 'de> {
 
 impl<'de> Fields<'_, 'de> {
     /// The next field that the reader wants; what it does not want before it is passed over.
+    #[inline]
     fn next(&mut self) -> Result<Option<&'de Move>> {
         while let Some(step) = self.record.moves.get(self.at) {
             match step {
@@ -267,6 +280,7 @@ struct Items<'r, 'de> {
 }
 
 impl<'r, 'de> Items<'r, 'de> {
+    /// Reads the count of the first block.
     fn new(run: &'r mut Run<'de>, item: StepId, least: u64) -> Result<Self> {
         let left = run.body.block(least)?;
         Ok(Items {
@@ -277,6 +291,7 @@ impl<'r, 'de> Items<'r, 'de> {
         })
     }
 
+    /// Reads an item, or an entry's value, and after the last one of a block the count of the next.
     fn item<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value> {
         let value = seed.deserialize(Value {
             step: self.item,

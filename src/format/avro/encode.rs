@@ -40,6 +40,7 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// The error of a value that its schema does not have: a bug of ours.
     fn misfit<T>(&self, what: impl Display) -> Result<T> {
         Err(Failure(format!(
             "{what} does not fit the schema's {}",
@@ -65,6 +66,7 @@ impl<'a> Place<'a> {
         Ok(self)
     }
 
+    /// Writes a symbol of an enum, by its place.
     fn symbol(self, number: Option<usize>, symbol: impl Display) -> Result<()> {
         match number {
             Some(number) => {
@@ -91,6 +93,7 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// Goes into a record, which has no bytes of its own.
     fn fields(self) -> Result<Fields<'a>> {
         let Node::Record(_, fields) = self.node else {
             return self.misfit("a struct");
@@ -221,6 +224,7 @@ impl<'a> Serializer for Place<'a> {
         self.branch(true).map(|_| ())
     }
 
+    // The branch's number, then the value as the branch says.
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<()> {
         value.serialize(self.branch(false)?)
     }
@@ -236,6 +240,7 @@ impl<'a> Serializer for Place<'a> {
         self.serialize_unit()
     }
 
+    // Variants without content are symbols, by their names.
     fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Result<()> {
         self.serialize_str(variant)
     }
@@ -254,6 +259,7 @@ impl<'a> Serializer for Place<'a> {
         self.misfit(variant)
     }
 
+    // Lengths must be known before: what we write is one block.
     fn serialize_seq(self, length: Option<usize>) -> Result<Items<'a>> {
         self.block(length)
     }
@@ -266,6 +272,7 @@ impl<'a> Serializer for Place<'a> {
         self.fields()
     }
 
+    // Nothing in Avro is a tuple, or a variant with content.
     fn serialize_tuple(self, _length: usize) -> Result<Self::SerializeTuple> {
         self.misfit("a tuple")
     }
@@ -319,6 +326,7 @@ struct Items<'a> {
 }
 
 impl Items<'_> {
+    /// Writes an item, or an entry's value.
     fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<()> {
         let Some(left) = self.left.checked_sub(1) else {
             return Err(Failure("more items than were announced".to_owned()));
@@ -386,6 +394,7 @@ impl ser::SerializeStruct for Fields<'_> {
     type Ok = ();
     type Error = Failure;
 
+    // In the schema's order, for the bytes hold no names.
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<()> {
         match self.fields.split_first() {
             Some((field, rest)) if *field.name == *name => {

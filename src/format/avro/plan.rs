@@ -106,6 +106,7 @@ impl Plan {
     }
 
     /// The step at a place.
+    #[inline]
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id]
     }
@@ -245,12 +246,13 @@ fn scalar(found: &Node, wanted: &Node) -> Step {
         (Node::Text, Node::Bytes) => Step::TextAsBytes,
         (Node::Fixed(_, size), Node::Fixed(_, wanted)) if size == wanted => Step::Fixed(*size),
         (Node::Enum(_, symbols, _), Node::Enum(_, wanted, default)) => {
-            let taken_as = |symbol: &str| {
-                let number = wanted.iter().position(|wanted| **wanted == *symbol).or(*default);
+            let mut taken_as = Vec::with_capacity(symbols.len());
+            for symbol in symbols {
+                let number = wanted.iter().position(|wanted| wanted == symbol).or(*default);
                 let known = number.map(|number| (number as u64, wanted[number].clone()));
-                known.ok_or_else(|| symbol.into())
-            };
-            Step::Enum(symbols.iter().map(|symbol| taken_as(symbol)).collect())
+                taken_as.push(known.ok_or_else(|| symbol.clone()));
+            }
+            Step::Enum(taken_as)
         }
         _ => mismatch(found, wanted.kind()),
     }

@@ -27,6 +27,7 @@ pub(super) type NodeId = usize;
 #[derive(Clone, Debug)]
 pub(super) struct Schema {
     nodes: Vec<Node>,
+    /// Bytes, for each node.
     least: Vec<u64>,
     /// The type of a whole value.
     pub root: NodeId,
@@ -47,9 +48,13 @@ pub(super) enum Node {
     Fixed(Name, usize),
     /// One of the symbols; the default's place is what a reader takes for a symbol that it does not know.
     Enum(Name, Vec<Box<str>>, Option<usize>),
+    /// Its items' type.
     Array(NodeId),
+    /// Its values' type; keys are strings.
     Map(NodeId),
+    /// Its branches, none of them a union.
     Union(Vec<NodeId>),
+    /// Its fields, in the order of their bytes.
     Record(Name, Vec<Field>),
 }
 
@@ -168,6 +173,7 @@ struct Parser {
 }
 
 impl Parser {
+    /// Parses a whole schema.
     fn parse_json(&mut self, json: &str) -> Result<NodeId, String> {
         // A bare name is a schema too.
         let is_json = json.trim_start().starts_with(['"', '{', '[']);
@@ -202,6 +208,7 @@ impl Parser {
         }
     }
 
+    /// Gives a node its place.
     fn push(&mut self, node: Node) -> Result<NodeId, String> {
         if self.nodes.len() == SCHEMA_NODES {
             return Err(format!("more than {SCHEMA_NODES} types"));
@@ -232,6 +239,7 @@ impl Parser {
         self.push(primitive)
     }
 
+    /// A type with attributes: perhaps a primitive one.
     fn complex(&mut self, attributes: &Map<String, Value>, namespace: &str) -> Result<NodeId, String> {
         let kind = attributes.get("type").ok_or("a type without \"type\"")?;
         let Some(kind) = kind.as_str() else {
@@ -295,6 +303,7 @@ impl Parser {
         Ok(id)
     }
 
+    /// The fields of a record, in their order.
     fn fields(
         &mut self,
         attributes: &Map<String, Value>,

@@ -27,6 +27,9 @@ use url::Url;
 /// The registry's code for an id that it does not know.
 const NO_SCHEMA: u32 = 40403;
 
+/// Codes of a registry that does not know what was asked for; a server that is none answers 404 without them.
+const NOT_FOUND: std::ops::Range<u32> = 40400..40500;
+
 /// Most schemas that one schema refers to, directly or not.
 const REFERENCES: usize = 256;
 
@@ -176,7 +179,7 @@ impl Client {
     /// The id of a schema that is registered under a subject.
     pub fn look_up(&self, subject: &str, schema: &str) -> Result<u32, Trouble> {
         let (status, body) = self.post(&format!("/subjects/{}", encoded(subject)), schema)?;
-        if status == 404 && complaint(&body).error_code > 0 {
+        if status == 404 && NOT_FOUND.contains(&complaint(&body).error_code) {
             let text = "the schema is not registered: register it, or let Tidegate do so";
             return Err(refusal(format!("schema registry: subject '{subject}': {text}")));
         }

@@ -5,7 +5,6 @@ use super::*;
 use crate::scratch::Scratch;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// What the server does with a connection.
@@ -96,7 +95,7 @@ fn complaint(status: u16, code: u32) -> Deed {
 }
 
 /// Wants an id and waits until it is settled, or never will be; gives what is known then.
-fn fetched(settings: &Settings, id: u32) -> (Schemas, Option<Result<Arc<Writer>, String>>) {
+pub(super) fn fetched(settings: &Settings, id: u32) -> (Schemas, Option<Result<Arc<Writer>, String>>) {
     let schemas = Schemas::start(settings).expect("settings");
     let (send, woken) = channel();
     schemas.on_change(move || send.send(()).unwrap_or_default()); // the test may be over
@@ -322,13 +321,18 @@ fn outputs_that_the_registry_refuses_are_named() {
             format!("schema registry: {text}")
         );
     }
-    let text = "schema registry: subject 'x-value': the schema is not registered: register it, or let Tidegate do so";
+    let text = concat!(
+        "schema registry: subject 'x-value': ",
+        "the schema is not registered: register it, or let Tidegate do so"
+    );
     assert_eq!(refused(complaint(404, 40401), look_up), text);
     assert_eq!(refused(complaint(404, 40403), look_up), text);
     let text = "schema registry URL: it refuses our user or rights (status 401)";
     assert_eq!(refused(complaint(401, 40101), register), text);
     let text = "schema registry URL: status 404: no reason given; is the URL right?";
     assert_eq!(refused(Answer(404, "<html>".to_owned()), look_up), text);
+    let text = "schema registry URL: status 404: no such; is the URL right?";
+    assert_eq!(refused(complaint(404, 404), look_up), text);
 }
 
 #[test]
@@ -381,137 +385,8 @@ fn wrong_settings_are_refused_before_anything_is_sent() {
     }
 }
 
-/// Certificates made by openssl, and its server, which gives files by their path.
-struct Secure {
-    directory: Scratch,
-    server: Option<Child>,
-}
-
-impl Secure {
-    /// An authority, and what it has signed: a server for `host`, expired or not, and a client.
-    fn new(host: &str, days: &str) -> Secure {
-        let directory = Scratch::new();
-        let secure = Secure {
-            directory,
-            server: None,
-        };
-        for authority in ["ca", "other"] {
-            let name = format!("/CN={authority}");
-            let key = format!("{authority}.key");
-            let to = format!("{authority}.pem");
-            secure.openssl(&[
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                &key,
-                "-out",
-                &to,
-                "-subj",
-                &name,
-                "-days",
-                "2",
-                "-addext",
-                "keyUsage=critical,keyCertSign",
-            ]);
-        }
-        let extensions = format!("subjectAltName={host}\nbasicConstraints=CA:FALSE\n");
-        std::fs::write(secure.directory.path().join("extensions"), extensions).expect("a file");
-        for name in ["server", "client"] {
-            let (key, request, to) = (
-                format!("{name}.key"),
-                format!("{name}.csr"),
-                format!("{name}.pem"),
-            );
-            let subject = format!("/CN={name}");
-            secure.openssl(&[
-                "req", "-newkey", "rsa:2048", "-nodes", "-keyout", &key, "-out", &request, "-subj", &subject,
-            ]);
-            let days = if name == "server" { days } else { "2" };
-            secure.openssl(&[
-                "x509",
-                "-req",
-                "-in",
-                &request,
-                "-CA",
-                "ca.pem",
-                "-CAkey",
-                "ca.key",
-                "-CAcreateserial",
-                "-out",
-                &to,
-                "-days",
-                days,
-                "-extfile",
-                "extensions",
-            ]);
-        }
-        std::fs::create_dir_all(secure.directory.path().join("schemas/ids")).expect("a directory");
-        std::fs::write(
-            secure.directory.path().join("schemas/ids/1"),
-            r#"{"schema":"\"long\""}"#,
-        )
-        .expect("a file");
-        secure
-    }
-
-    fn openssl(&self, arguments: &[&str]) {
-        let mut command = Command::new("openssl");
-        let output = command
-            .current_dir(self.directory.path())
-            .args(arguments)
-            .output();
-        let output = output.expect("openssl is installed");
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    /// Starts the server and gives settings that trust its authority.
-    fn start(&mut self, arguments: &[&str]) -> Settings {
-        let mut command = Command::new("openssl");
-        command
-            .current_dir(self.directory.path())
-            .args(["s_server", "-accept", "127.0.0.1:0", "-WWW"]);
-        command
-            .args(["-cert", "server.pem", "-key", "server.key"])
-            .args(arguments);
-        let mut server = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("openssl");
-        let lines = BufReader::new(server.stdout.take().expect("piped")).lines();
-        self.server = Some(server);
-        let mut lines = lines.map_while(|line| line.ok());
-        let port = lines.find_map(|line| line.strip_prefix("ACCEPT 127.0.0.1:").map(str::to_owned));
-        let mut settings = Settings::new(format!("https://127.0.0.1:{}", port.expect("an address")));
-        settings.authorities = Some(self.directory.path().join("ca.pem"));
-        settings
-    }
-
-    fn identity(&self) -> Option<(PathBuf, PathBuf)> {
-        let path = |name| self.directory.path().join(name);
-        Some((path("client.pem"), path("client.key")))
-    }
-}
-
-impl Drop for Secure {
-    fn drop(&mut self) {
-        if let Some(server) = &mut self.server {
-            let _ = server.kill();
-            let _ = server.wait();
-        }
-    }
-}
-
 /// What the one line says that stops the job.
-fn refusal(settings: &Settings) -> String {
+pub(super) fn refusal(settings: &Settings) -> String {
     let (schemas, known) = fetched(settings, 1);
     assert!(known.is_none());
     match schemas.state() {
@@ -520,34 +395,48 @@ fn refusal(settings: &Settings) -> String {
     }
 }
 
+/// Against a real registry, for example Apicurio's:
+/// `TIDEGATE_TEST_REGISTRY=http://.../apis/ccompat/v7 cargo test -p tidegate --lib real_registry -- --ignored`.
 #[test]
-fn certificates_are_checked_both_ways() {
-    let mut secure = Secure::new("IP:127.0.0.1", "2");
-    let mut settings = secure.start(&["-Verify", "1", "-CAfile", "ca.pem", "-verify_return_error"]);
-    let without = refusal(&settings);
-    assert!(without.to_lowercase().contains("certificate"), "{without}");
-    settings.identity = secure.identity();
-    let (_schemas, known) = fetched(&settings, 1);
-    assert!(matches!(known, Some(Ok(_))));
-    settings.authorities = Some(secure.directory.path().join("other.pem"));
-    let unknown = refusal(&settings);
+#[ignore = "needs a registry"]
+fn a_real_registry_answers_so() {
+    let url = std::env::var("TIDEGATE_TEST_REGISTRY").expect("TIDEGATE_TEST_REGISTRY is its URL");
+    let settings = Settings::new(&url);
+    let schemas = Schemas::start(&settings).expect("settings");
+    let subject = format!("test {}/{}-value", std::process::id(), u32::MAX);
+    let schema =
+        |kind: &str| format!(r#"{{"type":"record","name":"X","fields":[{{"name":"a","type":"{kind}"}}]}}"#);
+    let unregistered = schemas.look_up(&subject, &schema("long")).expect_err("unknown");
     assert!(
-        unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"),
-        "{unknown}"
+        unregistered
+            .message
+            .ends_with("register it, or let Tidegate do so"),
+        "{unregistered}"
     );
-}
-
-#[test]
-fn certificates_must_be_for_the_host_and_valid() {
-    let mut elsewhere = Secure::new("DNS:elsewhere.example", "2");
-    let settings = elsewhere.start(&[]);
+    let id = schemas.register(&subject, &schema("long")).expect("an id");
+    assert_eq!(schemas.register(&subject, &schema("long")).ok(), Some(id));
+    assert_eq!(schemas.look_up(&subject, &schema("long")).ok(), Some(id));
+    // What is compatible is the registry's to say.
+    let config = format!("{url}/config");
+    let put = ureq::put(&config).header("Content-Type", "application/json");
+    put.send(r#"{"compatibility":"BACKWARD"}"#).expect("a setting");
+    let refused = schemas
+        .register(&subject, &schema("string"))
+        .expect_err("incompatible");
     assert!(
-        refusal(&settings).contains("not valid for name"),
-        "{}",
-        refusal(&settings)
+        refused.message.contains("incompatible with an earlier one"),
+        "{refused}"
     );
-    let mut expired = Secure::new("IP:127.0.0.1", "-1");
-    let settings = expired.start(&[]);
-    let expired = refusal(&settings);
-    assert!(expired.contains("Expired"), "{expired}");
+    let refused = schemas
+        .register(&subject, "{\"type\":\"recrd\"}")
+        .expect_err("no schema");
+    assert!(refused.message.contains("was not accepted"), "{refused}");
+    assert!(matches!(fetched(&settings, id).1, Some(Ok(_))));
+    let unknown = fetched(&settings, 987_654).1.expect("settled");
+    assert_eq!(
+        unknown.map(|_| ()),
+        Err("the schema registry has no schema 987654".to_owned())
+    );
+    let elsewhere = Settings::new(format!("{url}/elsewhere"));
+    assert!(refusal(&elsewhere).ends_with("is the URL right?"));
 }
