@@ -13,17 +13,11 @@ use crate::job::Job;
 use crate::plan;
 use crate::print::{print, print_json};
 use serde::Serialize;
-use std::thread;
-use std::time::Duration;
 use tidegate::checkpoint::store;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::kafka::topics::{Admin, Missing, Topic};
-use tidegate::kafka::{REQUEST, Settings};
 use tidegate::run::topics::{Needed, Use, change, fault, needed, recorded};
-
-/// Between two looks whether every broker knows of a new topic.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// A topic, as it is shown.
 #[derive(Debug, Serialize)]
@@ -48,7 +42,7 @@ pub fn topics(arguments: &TopicsArguments) -> Result<()> {
     let needed = needed(&plan::plan(&job, 1, true)?);
     let admin = Admin::new(&kafka.settings)?;
     if arguments.create {
-        create(&admin, &kafka.settings, &needed, arguments)?;
+        create(&admin, &needed, arguments)?;
     }
     let shown = look(&job, &admin, &needed)?;
     if arguments.json {
@@ -65,42 +59,21 @@ pub fn topics(arguments: &TopicsArguments) -> Result<()> {
     Ok(())
 }
 
-/// Creates what is missing, and waits until the cluster shows it.
-fn create(admin: &Admin, settings: &Settings, needed: &[Needed], arguments: &TopicsArguments) -> Result<()> {
-    let missing: Vec<Missing> = absent(admin, needed)?
-        .into_iter()
-        .map(|topic| Missing {
-            name: topic.name.clone(),
-            partitions: match topic.purpose {
-                Use::Progress => 1, // one order for all of it
-                Use::Events | Use::Table | Use::Output => arguments.partitions,
-            },
-            replication: arguments.replication.unwrap_or(0),
-            compacted: matches!(topic.purpose, Use::Table | Use::Progress),
-        })
-        .collect();
-    admin.create(&missing)?;
-    // A broker learns of a topic a little after the controller has made it.
-    for _ in 0..REQUEST.as_millis() / LOOK.as_millis() {
-        if absent(admin, needed)?.is_empty() {
-            return Ok(());
-        }
-        thread::park_timeout(LOOK);
-    }
-    let message = format!(
-        "Kafka at {}: topics were created and do not show",
-        settings.brokers
-    );
-    Err(Error::new(Kind::Unreachable, message))
-}
-
-fn absent<'n>(admin: &Admin, needed: &'n [Needed]) -> Result<Vec<&'n Needed>> {
+/// Creates what is missing.
+fn create(admin: &Admin, needed: &[Needed], arguments: &TopicsArguments) -> Result<()> {
     let names: Vec<_> = needed.iter().map(|topic| topic.name.as_str()).collect();
     let found = admin.describe(&names)?;
-    Ok(needed
-        .iter()
-        .filter(|topic| found[&topic.name].is_none())
-        .collect())
+    let missing = needed.iter().filter(|topic| found[&topic.name].is_none());
+    let missing = missing.map(|topic| Missing {
+        name: topic.name.clone(),
+        partitions: match topic.purpose {
+            Use::Progress => 1, // one order for all of it
+            Use::Events | Use::Table | Use::Output => arguments.partitions,
+        },
+        replication: arguments.replication.unwrap_or(0),
+        compacted: matches!(topic.purpose, Use::Table | Use::Progress),
+    });
+    admin.create(&missing.collect::<Vec<_>>())
 }
 
 fn look(job: &Job, admin: &Admin, needed: &[Needed]) -> Result<Vec<Shown>> {

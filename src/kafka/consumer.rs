@@ -204,7 +204,9 @@ impl Consumer {
             let message = std::mem::replace(message, null_mut());
             // SAFETY: the call gave `count` messages, each valid until it is destroyed right here.
             unsafe {
-                each(event(&*message));
+                if !is_about_the_group(&*message) {
+                    each(event(&*message));
+                }
                 sys::rd_kafka_message_destroy(message);
             }
         }
@@ -250,6 +252,11 @@ impl Drop for Consumer {
             sys::rd_kafka_queue_destroy(self.queue);
         }
     }
+}
+
+/// Whether it says that we may not use the group, which only lends its name: no right to it is needed.
+fn is_about_the_group(message: &sys::rd_kafka_message_t) -> bool {
+    message.err == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED
 }
 
 /// # Safety

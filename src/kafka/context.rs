@@ -17,6 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What librdkafka calls its connection to the transaction coordinator, in every line about it.
 const COORDINATOR: &str = "TxnCoordinator";
 
+/// The facility of the lines about topics that join a transaction.
+const ADD_PARTITIONS: &str = "ADDPARTS";
+
 /// What went wrong beside the calls; shared with whoever made the client.
 #[derive(Clone, Default)]
 pub struct Trouble {
@@ -61,8 +64,18 @@ impl Trouble {
     }
 
     fn refuse(&self, line: &str) {
+        // Which of the client's threads found out is of no use to anybody.
+        let line = match line.split_once("]: ") {
+            Some((thread, rest)) if thread.starts_with("[thrd:") => rest,
+            _ => line,
+        };
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         refused.get_or_insert_with(|| super::one_line(line));
+    }
+
+    fn give_up(&self, code: RDKafkaErrorCode, text: &str) {
+        let mut first = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| (code, super::one_line(text)));
     }
 }
 
@@ -86,6 +99,13 @@ impl ClientContext for Trouble {
         ];
         if final_words.iter().any(|words| line.contains(words)) {
             self.refuse(line);
+        }
+        // The commit will only say that some topic was denied; here it has a name.
+        if facility == ADD_PARTITIONS
+            && line.contains("authorization failed")
+            && let Some(at) = line.find("Failed to add")
+        {
+            self.give_up(RDKafkaErrorCode::TopicAuthorizationFailed, &line[at..]);
         }
         let line = super::one_line(line);
         match is_quiet {
@@ -113,9 +133,7 @@ impl ProducerContext for Trouble {
             let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
             // Messages of a transaction that is given up: the reason was told before.
             if ![RDKafkaErrorCode::PurgeQueue, RDKafkaErrorCode::PurgeInflight].contains(&code) {
-                let mut first = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
-                let text = super::one_line(&format!("{}: {error}", message.topic()));
-                first.get_or_insert((code, text));
+                self.give_up(code, &format!("{}: {error}", message.topic()));
             }
         }
     }
@@ -139,5 +157,16 @@ mod tests {
         );
         trouble.error(KafkaError::Global(RDKafkaErrorCode::SSL), "later");
         assert_eq!(trouble.refused().as_deref(), Some("wrong password"));
+    }
+
+    #[test]
+    fn a_topic_that_is_denied_to_a_transaction_has_its_name() {
+        let trouble = Trouble::default();
+        let line = "[thrd:main]: c/1: Failed to add partition \"t\" [0] to transaction: \
+                    Broker: Topic authorization failed";
+        trouble.log(RDKafkaLogLevel::Error, "ADDPARTS", line);
+        let (code, text) = trouble.take_undelivered().expect("it was noted");
+        assert_eq!(code, RDKafkaErrorCode::TopicAuthorizationFailed);
+        assert!(text.starts_with("Failed to add partition \"t\""), "{text}");
     }
 }

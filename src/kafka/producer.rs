@@ -308,6 +308,7 @@ impl Producer {
             KafkaError::Transaction(error) => Some(error.code()),
             other => other.rdkafka_error_code(),
         };
+        self.listen();
         if let Some((code, undelivered)) = self.trouble.take_undelivered()
             && is_final(code)
         {

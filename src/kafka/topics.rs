@@ -174,7 +174,6 @@ impl Admin {
         use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
         let started = Instant::now();
         loop {
-            let asked = Instant::now();
             let error = match question() {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -183,10 +182,11 @@ impl Admin {
             let is_denied = [ClusterAuthorizationFailed, TopicAuthorizationFailed]
                 .map(Some)
                 .contains(&code);
+            // What the client says on the side comes only to whoever polls.
+            let _ = self.everything.poll(AGAIN);
             if is_denied || self.trouble.refused().is_some() || started.elapsed() >= REQUEST {
                 return Err(self.failed(topic, &error));
             }
-            thread::park_timeout(AGAIN.saturating_sub(asked.elapsed()));
         }
     }
 
