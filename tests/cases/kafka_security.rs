@@ -189,7 +189,8 @@ fn a_missing_right_is_named_with_its_resource() {
     ];
     // Each step grants what the one before was refused for. The first start writes before it reads. No step
     // grants anything on a group: nobody joins one.
-    let steps: [(&[(&str, &str, &str)], i32, &str); 6] = [
+    type Rights<'a> = &'a [(&'a str, &'a str, &'a str)];
+    let steps: [(Rights<'_>, i32, &str); 6] = [
         (&[], 9, "uthorization failed"),
         (&[&topics[..], &settings].concat(), 7, "ransactional"),
         (&ids, 7, "case-progress"),
