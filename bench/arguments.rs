@@ -260,6 +260,15 @@ impl KafkaPart {
     ];
 }
 
+/// Of which format values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KafkaFormat {
+    /// Avro, with schemas in a registry
+    Avro,
+    /// JSON
+    Json,
+}
+
 /// Of `kafka`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  tidegate-bench kafka latency epochs --pairs 5 --save")]
@@ -308,6 +317,9 @@ pub struct KafkaArguments {
     /// Kills
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub kills: u64,
+    /// Format of all values
+    #[arg(long, value_enum, default_value_t = KafkaFormat::Avro)]
+    pub format: KafkaFormat,
     /// Partitions of every topic
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub partitions: u32,

@@ -21,7 +21,7 @@ pub mod results;
 pub mod role;
 pub mod scene;
 
-use crate::arguments::{KafkaArguments, KafkaPart};
+use crate::arguments::{KafkaArguments, KafkaFormat, KafkaPart};
 use crate::process::host;
 use crate::workload::Part;
 use open_loop::{Profile, Setup, Subject};
@@ -68,8 +68,9 @@ pub fn run(arguments: &KafkaArguments, seed: u64, workers: usize, quick: bool) -
     } else {
         arguments.clone()
     };
+    let (properties, is_avro) = (sizes.kafka.clone(), sizes.format == KafkaFormat::Avro);
     let cluster = sizes.cluster.as_deref();
-    let mut stage = Stage::new(seed, sizes.partitions, workers, sizes.kafka.clone(), cluster)?;
+    let mut stage = Stage::new(seed, sizes.partitions, workers, properties, is_avro, cluster)?;
     let mut results = Results::new(host(), std::env::args().skip(1).collect());
     let parts = match sizes.parts.is_empty() {
         true => KafkaPart::ALL.to_vec(),

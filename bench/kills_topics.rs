@@ -69,7 +69,7 @@ impl Day {
     /// The day that was generated into a directory.
     pub fn read(directory: &Path) -> Result<Day, String> {
         let mut inputs = Vec::new();
-        for (input, _) in INPUTS {
+        for (input, is_table) in INPUTS {
             let mut partitions = Vec::new();
             for partition in 0.. {
                 let path = directory.join(format!("{input}-{partition}.jsonl"));
@@ -78,7 +78,7 @@ impl Day {
                 }
                 let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
                 let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-                partitions.push(lines.map(sent).collect());
+                partitions.push(lines.map(|line| sent(line, is_table)).collect());
             }
             inputs.push(partitions);
         }
@@ -86,14 +86,16 @@ impl Day {
     }
 }
 
-/// A line as a message; one that is none is the value of a message without a key.
-fn sent(line: &[u8]) -> Sent {
+/// A line as a message; one that is none is the value of a message without a key. A table's topic is compacted, and
+/// takes no message without.
+fn sent(line: &[u8], is_table: bool) -> Sent {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
-    match serde_json::from_slice::<Line<'_>>(line) {
+    let (key, value) = match serde_json::from_slice::<Line<'_>>(line) {
         Ok(Line { key, value }) if value.get() == "null" => (key, None),
         Ok(Line { key, value }) => (key, Some(value.get().as_bytes().to_vec())),
         Err(_) => (None, Some(line.to_vec())),
-    }
+    };
+    (key.or(is_table.then(|| "none".to_owned())), value)
 }
 
 /// A job of its own with topics of its own.
@@ -376,11 +378,11 @@ mod tests {
         let text = |value: &str| Some(value.as_bytes().to_vec());
         let key = Some("k".to_owned());
         assert_eq!(
-            sent(b"{\"key\":\"k\",\"value\":{\"a\":1}}\n"),
+            sent(b"{\"key\":\"k\",\"value\":{\"a\":1}}\n", false),
             (key.clone(), text("{\"a\":1}"))
         );
-        assert_eq!(sent(b"{\"key\":\"k\",\"value\":null}\n"), (key, None));
-        assert_eq!(sent(b"{\"key\n"), (None, text("{\"key")));
+        assert_eq!(sent(b"{\"key\":\"k\",\"value\":null}\n", true), (key, None));
+        assert_eq!(sent(b"{\"key\n", false), (None, text("{\"key")));
     }
 
     #[test]

@@ -9,11 +9,14 @@
 //! the engine makes of the entry, in any format. Times are microseconds of the machine's monotonic clock: the
 //! processes of a measurement share it, and nobody sets it.
 //!
-//! A bad message is a spoilt copy sent after a good one, so that good ones are all there.
+//! Values are in Avro, their schemas registered here, or in JSON. A bad message is a spoilt copy sent after a
+//! good one, so that good ones are all there.
 
 use super::{LATE_MICROS, client, micros};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tidegate::format::avro::Encoder;
+use tidegate::format::registry::{self, Schemas};
 use tidegate::kafka::producer::{Message, Producer};
 use tidegate::record::{Record, Text};
 use tidegate_dataflows::generator::{self, Day, Input};
@@ -32,6 +35,8 @@ const HEADER: &str = "intended";
 pub struct Plan {
     /// Brokers.
     pub brokers: String,
+    /// The registry's address: values are in Avro; none: in JSON.
+    pub registry: Option<String>,
     /// Each input with its topic.
     pub topics: Vec<(String, String)>,
     /// Equal seeds give equal records.
@@ -156,11 +161,19 @@ impl Load<'_> {
         topic: &str,
         messages: impl Iterator<Item = generator::Message<R>>,
     ) -> Result<(), String> {
+        let encoder = match &self.plan.registry {
+            Some(registry) => Some(registered::<R>(registry, topic)?),
+            None => None,
+        };
         for (message, number) in messages.zip(0_u64..) {
             let intended = self.plan.schedule.map(|schedule| schedule.intended(number));
             self.value.clear();
-            if let Some(value) = &message.value {
-                serde_json::to_writer(&mut self.value, value).map_err(|error| error.to_string())?;
+            match (&message.value, &encoder) {
+                (Some(value), Some(encoder)) => encoder.encode(value, &mut self.value),
+                (Some(value), None) => {
+                    serde_json::to_writer(&mut self.value, value).map_err(|error| error.to_string())?;
+                }
+                (None, _) => {}
             }
             if let Some(intended) = intended {
                 self.wait_for(intended);
@@ -221,20 +234,28 @@ pub fn intended_in(value: &[u8]) -> Option<u64> {
     marks.find_map(|(at, _)| std::str::from_utf8(digits(at)?).ok()?.parse().ok())
 }
 
-/// One bad copy of a JSON value after the other; none is a tombstone, which no event input may have.
+/// What writes values of this type to a topic, its schema registered.
+fn registered<R: Record>(registry: &str, topic: &str) -> Result<Encoder, String> {
+    let schemas = Schemas::start(&registry::Settings::new(registry)).map_err(|error| error.to_string())?;
+    let id = schemas.register(&format!("{topic}-value"), R::SCHEMA);
+    Encoder::new(R::SCHEMA, id.map_err(|error| error.to_string())?)
+}
+
+/// One bad copy of a value after the other, in any format; none is a tombstone, which no event input may have.
 fn spoilt(number: u64, value: &[u8]) -> Option<Vec<u8>> {
-    let text = String::from_utf8_lossy(value).into_owned();
-    let spoilt = match number % 8 {
-        0 => text[..text.len() / 2].to_owned(), // generated values are ASCII
-        1 => format!("[{text}]"),
-        2 => format!("{text}}}"),
-        3 => text.replacen('"', "\"\0", 1),
-        4 => text.replacen('"', "\"un", 1),
-        5 => text.replacen(':', ":7,\"then\":", 1),
-        6 => String::new(),
+    let mut bytes = value.to_vec();
+    match number % 7 {
+        0 => bytes.truncate(value.len() / 2),
+        1 => bytes.push(b'}'),
+        2 => bytes[0] = 0xff,
+        // In Avro, an id that the registry does not know.
+        3 => bytes[1..5].fill(0x7f),
+        // In Avro, nothing but the header.
+        4 => bytes.truncate(5),
+        5 => bytes.clear(),
         _ => return None,
-    };
-    Some(spoilt.into_bytes())
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -265,18 +286,29 @@ mod tests {
     }
 
     #[test]
-    fn every_spoilt_value_is_refused() {
-        use tidegate::format::json::decode_value;
+    fn every_spoilt_value_is_refused_in_either_format() {
+        use tidegate::format::{avro, json};
         use tidegate_dataflows::records::Event;
         let day = Day::new(1, 100);
         let event = generator::events(day)
             .find_map(|message| message.value)
             .expect("an event");
-        let value = serde_json::to_vec(&event).expect("JSON");
-        assert!(decode_value::<Event>(&value).is_ok());
-        for number in 0..8 {
-            let refused = spoilt(number, &value).is_none_or(|value| decode_value::<Event>(&value).is_err());
-            assert!(refused, "{number}");
+        let text = serde_json::to_vec(&event).expect("JSON");
+        let mut binary = Vec::new();
+        Encoder::new(Event::SCHEMA, 7)
+            .expect("a schema")
+            .encode(&event, &mut binary);
+        let writer = avro::Writer::parse(Event::SCHEMA, &[]).expect("a schema");
+        let reads = |value: &[u8]| {
+            let known = avro::schema_id(value).is_ok_and(|id| id == 7);
+            known && avro::decode::<Event>(&writer, avro::body(value)).is_ok()
+        };
+        assert!(json::decode_value::<Event>(&text).is_ok() && reads(&binary));
+        for number in 0..7 {
+            let as_text =
+                spoilt(number, &text).is_some_and(|value| json::decode_value::<Event>(&value).is_ok());
+            let as_binary = spoilt(number, &binary).is_some_and(|value| reads(&value));
+            assert!(!as_text && !as_binary, "{number}");
         }
     }
 }

@@ -28,6 +28,8 @@ use tidegate_dataflows::catalogue::DEAD_LETTERS;
 /// Everything that outlives a run.
 pub struct Stage {
     brokers: Brokers,
+    /// Its address: values are in Avro.
+    registry: Option<String>,
     program: Program,
     admin: Admin,
     directory: PathBuf,
@@ -65,6 +67,7 @@ impl Stage {
         partitions: u32,
         workers: usize,
         properties: Vec<String>,
+        is_avro: bool,
         cluster: Option<&Path>,
     ) -> Result<Stage, String> {
         let program = Program::find(false)?;
@@ -72,14 +75,20 @@ impl Stage {
             Some(directory) => Brokers::open(directory)?.ok_or("no cluster lives there")?,
             None => Brokers::start(&Options {
                 is_bench: true,
+                registry: is_avro,
                 ..Options::default()
             })?,
         };
+        let registry = brokers.registry_url().map(str::to_owned).filter(|_| is_avro);
+        if is_avro && registry.is_none() {
+            return Err("that cluster has no registry: --format json, or `broker up --registry`".to_owned());
+        }
         let admin =
             Admin::new(&client(brokers.bootstrap(), "admin", &[])).map_err(|error| error.to_string())?;
         let directory = std::env::temp_dir().join(format!("tidegate-bench-kafka-{}", std::process::id()));
         Ok(Stage {
             brokers,
+            registry,
             program,
             admin,
             directory,
@@ -162,7 +171,15 @@ impl Stage {
             self.brokers()
         );
         text.extend(self.properties.iter().map(|line| format!("{line}\n")));
-        let section = |kind: &str, name: &str, topic: &str| format!("[{kind}.{name}]\nkafka = \"{topic}\"\n");
+        let registry = self
+            .registry
+            .iter()
+            .map(|url| format!("schema_registry = \"{url}\"\n"));
+        text.extend(registry);
+        let format = if self.registry.is_some() { "avro" } else { "json" };
+        let section = |kind: &str, name: &str, topic: &str| {
+            format!("[{kind}.{name}]\nkafka = \"{topic}\"\nformat = \"{format}\"\n")
+        };
         text.extend(inputs.iter().map(|(name, topic)| section("inputs", name, topic)));
         text.extend(
             outputs
@@ -204,6 +221,7 @@ impl Stage {
     ) -> Result<Player, String> {
         Player::start(&Role::Load(load::Plan {
             brokers: self.brokers().to_owned(),
+            registry: self.registry.clone(),
             topics,
             seed: self.seed,
             accounts,

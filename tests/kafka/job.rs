@@ -19,6 +19,9 @@ use tidegate::sink::progress_topic::Bound;
 /// Far in the future, and still a time: what comes then closes every window.
 const FAR_MS: i64 = 253_402_300_000_000;
 
+/// A wait of so many looks tells what it waits for.
+const TELL: usize = 20_000;
+
 /// How a job is laid out.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -91,20 +94,21 @@ pub fn small_day(seed: u64, accounts: u32, more: &[&str]) -> Job {
 
 /// The job with its lines changed so that each means the same in a file and in a topic.
 pub fn same_in_topics(mut job: Job) -> Job {
-    for input in job.inputs.values_mut() {
+    for (name, input) in &mut job.inputs {
         let longest = input.max_record_bytes;
         for bytes in &mut input.partitions {
             let lines = message::lines(bytes).into_iter();
             *bytes = lines
-                .flat_map(|(_, line)| same_in_a_topic(line, longest))
+                .flat_map(|(_, line)| same_in_a_topic(line, longest, is_table(name)))
                 .collect();
         }
     }
     job
 }
 
-/// The line without its time, which a topic has elsewhere; one that is no message is none as a value either.
-fn same_in_a_topic(line: &[u8], longest: usize) -> Vec<u8> {
+/// The line without its time, which a topic has elsewhere; one that is no message is none as a value either. A table's
+/// topic is compacted and takes no null key: there an empty one is as wrong.
+fn same_in_a_topic(line: &[u8], longest: usize, is_table: bool) -> Vec<u8> {
     let Some(found) = message::message(line, longest) else {
         let is_value = std::str::from_utf8(line).is_ok_and(|line| json::whole(line).is_some());
         let broken = if is_value && line.len() <= longest {
@@ -114,7 +118,8 @@ fn same_in_a_topic(line: &[u8], longest: usize) -> Vec<u8> {
         };
         return [line, broken.as_bytes()].concat();
     };
-    let key = found.key.map_or(Value::Null, Value::from);
+    let null = if is_table { "".into() } else { Value::Null };
+    let key = found.key.map_or(null, Value::from);
     format!("{{\"key\":{key},\"value\":{}}}\n", found.value).into_bytes()
 }
 
@@ -134,7 +139,7 @@ impl TopicJob {
                 topics.push((format!("{name}.in.{input}"), partitions, is_table(input)));
             }
             for (partition, bytes) in content.partitions.iter().enumerate() {
-                let sent = sent(content, bytes).chain(far(input, partition));
+                let sent = sent(input, content, bytes).chain(far(input, partition));
                 messages.insert((input.clone(), partition), (sent.collect(), 0));
             }
         }
@@ -287,7 +292,7 @@ impl TopicJob {
     /// Gives an input another partition with these lines. None of them is in the topic yet.
     pub fn grow(&mut self, input: &str, bytes: &[u8]) {
         let content = self.job.inputs.get_mut(input).expect("an input");
-        let (partition, messages) = (content.partitions.len(), sent(content, bytes).collect());
+        let (partition, messages) = (content.partitions.len(), sent(input, content, bytes).collect());
         content.partitions.push(bytes.to_vec());
         self.messages
             .borrow_mut()
@@ -324,29 +329,40 @@ impl TopicJob {
 
     /// Whether everything that is in the inputs is committed.
     pub fn is_committed(&self) -> bool {
+        self.uncommitted().is_empty()
+    }
+
+    /// The partitions of which not everything is committed, with what is and what is there.
+    fn uncommitted(&self) -> Vec<(&'static str, usize, u64, u64)> {
         let mut committed = self.committed.borrow_mut();
         for message in self.progress.take() {
-            if message.key.is_some_and(|key| key.starts_with("bindings/")) && !message.value.is_empty() {
-                let bound: Bound = serde_json::from_str(&message.value).expect("a record of bindings");
-                for share in bound.bindings.iter().flat_map(|binding| &binding.partitions) {
-                    let end = committed
-                        .entry((usize::from(share.input), share.partition))
-                        .or_default();
-                    *end = share.end.max(*end);
-                }
+            let is_of_bindings = message.key.is_some_and(|key| key.starts_with("bindings/"));
+            if !is_of_bindings || message.value.is_empty() {
+                continue;
+            }
+            let bound: Bound = serde_json::from_str(&message.value).expect("a record of bindings");
+            for share in bound.bindings.iter().flat_map(|binding| &binding.partitions) {
+                let place = (usize::from(share.input), share.partition);
+                let end = committed.entry(place).or_default();
+                *end = share.end.max(*end);
             }
         }
         let messages = self.messages.borrow();
-        self.input_names().iter().enumerate().all(|(index, input)| {
-            (0..self.job.inputs[*input].partitions.len()).all(|partition| {
-                let (all, there) = &messages[&((*input).to_owned(), partition)];
-                let end = match self.layout.files.contains(input) {
+        let mut uncommitted = Vec::new();
+        for (index, input) in self.input_names().into_iter().enumerate() {
+            for partition in 0..self.job.inputs[input].partitions.len() {
+                let (all, there) = &messages[&(input.to_owned(), partition)];
+                let there = match self.layout.files.contains(&input) {
                     true => all[..*there].iter().map(|sent| line(sent).len() as u64).sum(),
                     false => *there as u64,
                 };
-                committed.get(&(index, partition as u32)).copied().unwrap_or(0) >= end
-            })
-        })
+                let end = committed.get(&(index, partition as u32)).copied().unwrap_or(0);
+                if end < there {
+                    uncommitted.push((input, partition, end, there));
+                }
+            }
+        }
+        uncommitted
     }
 
     /// The names of its inputs, in the order of the plan.
@@ -369,11 +385,16 @@ impl TopicJob {
     /// Waits until everything that is in the inputs is committed.
     #[track_caller]
     pub fn until_committed(&self, running: &mut Running) {
-        assert!(
-            running.until(|| self.is_committed()),
-            "it ended by itself:\n{}",
-            running.log()
-        );
+        let mut looks = 0;
+        let has_committed = running.until(|| {
+            let uncommitted = self.uncommitted();
+            looks += 1;
+            if looks % TELL == 0 {
+                eprintln!("{}: still to be committed: {uncommitted:?}", self.name);
+            }
+            uncommitted.is_empty()
+        });
+        assert!(has_committed, "it ended by itself:\n{}", running.log());
     }
 
     /// A run from here to where everything is committed; it drains and ends well.
@@ -488,12 +509,13 @@ fn expected_of(job: &Job, layout: &Layout) -> Expected {
 }
 
 /// The lines of a partition as messages.
-fn sent<'a>(input: &'a Input, bytes: &'a [u8]) -> impl Iterator<Item = Sent> + 'a {
+fn sent<'a>(name: &'a str, input: &'a Input, bytes: &'a [u8]) -> impl Iterator<Item = Sent> + 'a {
     message::lines(bytes)
         .into_iter()
         .map(|(_, line)| match message::message(line, input.max_record_bytes) {
             Some(found) => (found.key.clone(), found.value_bytes().map(<[u8]>::to_vec)),
-            None => (None, Some(line.to_vec())),
+            // A compacted topic takes it under a key only; which one does not matter.
+            None => (is_table(name).then(|| "broken".to_owned()), Some(line.to_vec())),
         })
 }
 

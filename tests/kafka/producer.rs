@@ -1,15 +1,39 @@
 //! A plain producer: what a bank's other programs are. No transactions, nothing written twice, in order.
 
 use super::client;
+use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// How long a broker that was killed may stay away.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Writes messages to partitions.
-pub struct Producer(BaseProducer);
+pub struct Producer {
+    client: BaseProducer<Refused>,
+    refused: Refused,
+}
+
+/// What the broker did not take, and why.
+#[derive(Clone, Default)]
+struct Refused(Arc<Mutex<Vec<String>>>);
+
+impl ClientContext for Refused {}
+
+impl ProducerContext for Refused {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, message)) = result
+            && let Ok(mut refused) = self.0.lock()
+        {
+            refused.push(format!("{}: {error}", message.topic()));
+        }
+    }
+}
 
 impl Producer {
     /// For this cluster.
@@ -17,7 +41,9 @@ impl Producer {
         let mut config = client(brokers);
         config.set("enable.idempotence", "true");
         config.set("linger.ms", "0");
-        Producer(config.create().expect("a producer"))
+        let refused = Refused::default();
+        let client = config.create_with_context(refused.clone()).expect("a producer");
+        Producer { client, refused }
     }
 
     /// Adds a message to the end of a partition; it is on its way.
@@ -26,10 +52,10 @@ impl Producer {
             let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition as i32);
             record.key = key;
             record.payload = value;
-            match self.0.send(record) {
+            match self.client.send(record) {
                 Ok(()) => return,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    self.0.poll(Duration::from_millis(10));
+                    self.client.poll(Duration::from_millis(10));
                 }
                 Err((error, _)) => panic!("{topic}: {error}"),
             }
@@ -37,8 +63,10 @@ impl Producer {
     }
 
     /// Waits until everything is acknowledged.
+    #[track_caller]
     pub fn flush(&self) {
-        self.0.flush(PATIENCE).expect("the broker acknowledges");
-        assert_eq!(self.0.in_flight_count(), 0);
+        self.client.flush(PATIENCE).expect("the broker acknowledges");
+        let refused = self.refused.0.lock().expect("no callback panics");
+        assert!(refused.is_empty(), "the broker refused {refused:?}");
     }
 }
