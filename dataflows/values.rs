@@ -19,7 +19,7 @@ type Encode = fn(&[u8], &Encoder, &mut Vec<u8>) -> Result<(), String>;
 /// What can be done with the values of one record type, which are JSON.
 #[derive(Clone, Copy, Debug)]
 pub struct Values {
-    event_time: fn(&[u8]) -> Option<Millis>,
+    event_time: fn(&str, &[u8]) -> Option<Millis>,
     encode: Encode,
 }
 
@@ -40,9 +40,10 @@ impl Values {
         .find_map(|(name, values)| (name == record).then_some(values))
     }
 
-    /// When it happened; none for rows of tables, and for what is no such record.
-    pub fn event_time(&self, value: &[u8]) -> Option<Millis> {
-        (self.event_time)(value)
+    /// When it happened; none for rows of tables, and for what is no valid record under this key: only valid ones
+    /// have a time that means anything.
+    pub fn event_time(&self, key: &str, value: &[u8]) -> Option<Millis> {
+        (self.event_time)(key, value)
     }
 
     /// Appends it as a message in Avro. The error says why it is no such record.
@@ -52,7 +53,11 @@ impl Values {
 }
 
 fn of<R: Record>() -> (&'static str, Values) {
-    let event_time = |value: &[u8]| json::decode_value::<R>(value).ok()?.event_time();
+    let event_time = |key: &str, value: &[u8]| {
+        let record = json::decode_value::<R>(value).ok()?;
+        record.check(key).ok()?;
+        record.event_time()
+    };
     let encode = |value: &[u8], encoder: &Encoder, message: &mut Vec<u8>| match json::decode_value::<R>(value)
     {
         Ok(record) => {
@@ -82,8 +87,10 @@ mod tests {
     fn a_value_has_its_time_and_its_avro() {
         let values = Values::of("Event").expect("events are known");
         let value = br#"{"event_id":"e","occurred_at":7,"more":[1.5]}"#;
-        assert_eq!(values.event_time(value), Some(7));
-        assert_eq!(values.event_time(b"{}"), None);
+        assert_eq!(values.event_time("k", value), Some(7));
+        assert_eq!(values.event_time("k", b"{}"), None);
+        let never = br#"{"event_id":"e","occurred_at":9223372036854775807}"#;
+        assert_eq!(values.event_time("k", never), None);
         let encoder = Encoder::new(Event::SCHEMA, 3).expect("the schema parses");
         let mut message = Vec::new();
         values.encode(value, &encoder, &mut message).expect("an event");

@@ -8,7 +8,8 @@
 //! The time of a line is that of its record, or of its message for a table; the **as-of time** is the greatest up to
 //! and including it in its file. The line with the least one comes next, of equal ones that of the first file.
 //! So every file keeps its own order, and no record is later, behind those before it, than it was in its own
-//! file. A line without a time goes with the one before it.
+//! file. A line without a time goes with the one before it, and so does one that is no valid record, whatever time
+//! it claims.
 //!
 //! Lines end with LF, a CR before it belongs to the end; the last one may lack both. Refused: a line longer than
 //! 64 MiB, which no broker takes.
@@ -154,7 +155,7 @@ impl OpenFile {
             Time::Message => json::raw(&self.line).ok().and_then(|raw| raw.timestamp),
             Time::Event(values) => {
                 let raw = json::raw(&self.line).ok();
-                raw.and_then(|raw| values.event_time(raw.value?))
+                raw.and_then(|raw| values.event_time(&raw.key?, raw.value?))
             }
         };
         self.as_of = self.as_of.max(at.unwrap_or(BEFORE_ALL));
@@ -200,7 +201,8 @@ mod tests {
             format!("{{\"key\":\"k\",\"value\":{{\"event_id\":\"e\",\"occurred_at\":{time}}}}}\n")
         };
         let a = [line(1), line(4), line(3), line(9)].concat();
-        let b = [line(2), "no message\n".to_owned(), line(8)].concat();
+        // The time of what is not valid is not believed: it would hold back the rest of its file.
+        let b = [line(2), line(i64::MAX), line(8)].concat();
         let events = Time::Event(Values::of("Event").expect("events are known"));
         let files = || vec![file("a", &a), file("b", &b)];
         assert_eq!(
