@@ -48,7 +48,9 @@ fn as_text(job: &Job) -> String {
 
     let mut rows = vec![row(&["output", "of", "file"])];
     for output in &job.outputs {
-        rows.push(row(&[output.spec.name, writer(output), output.location()]));
+        let topic = output.topic().map(|topic| format!("kafka:{topic}"));
+        let place = topic.as_deref().unwrap_or(output.location());
+        rows.push(row(&[output.spec.name, writer(output), place]));
     }
     text.push('\n');
     text.push_str(&aligned(&rows));

@@ -63,7 +63,7 @@ fn a_good_job_is_shown_with_its_topics() {
     let lines = shown("name", "name");
     for line in [
         "events all kafka:events",
-        "counts event_counts counts",
+        "counts event_counts kafka:counts",
         "kafka.brokers 127.0.0.1:9092",
         "kafka.transaction_timeout_ms 15000",
         "inputs.events.idle_timeout_ms 10000",

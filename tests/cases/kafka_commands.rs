@@ -6,6 +6,9 @@ use crate::process;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tidegate::kafka::Settings;
+use tidegate::kafka::producer::{Message, Producer};
 
 /// A job from one topic to two, under a name that no other case has.
 struct Job {
@@ -300,6 +303,10 @@ fn a_line_that_is_no_message_is_named_and_only_sent_on_demand() {
             .contains("nowhere.jsonl")
     );
     assert!(produce(&["entries", "lines.jsonl"]).failed(2).contains("events"));
+    let long = format!("{{\"key\":\"k\",\"value\":\"{}\"}}\n", "x".repeat(2 << 20));
+    job.directory.write("long.jsonl", long);
+    let undelivered = produce(&["events", "long.jsonl"]).failed(7);
+    assert!(undelivered.contains(&job.topic("in")), "{undelivered}");
     let brokers = Brokers::for_tests().expect("a broker").bootstrap();
     let elsewhere = ["produce", "--brokers", brokers, "commands-nowhere", "lines.jsonl"];
     assert!(
@@ -376,6 +383,75 @@ fn status_shows_lag_open_transactions_and_who_holds_the_job() {
         (Some(json!(3)), Some(json!(2)), Some(json!(1)))
     );
     assert_eq!(job.directory.status()["kafka"]["holder"]["alive"], false);
+}
+
+#[test]
+fn an_open_transaction_is_shown_and_its_messages_are_not() {
+    let job = Job::created("");
+    let settings = Settings {
+        brokers: Brokers::for_tests().expect("a broker").bootstrap().to_owned(),
+        job: job.name.clone(),
+        ..Settings::default()
+    };
+    let topic = job.topic("counts");
+    let producer =
+        Producer::new(&settings, &job.topic("other"), Duration::from_secs(60)).expect("a producer");
+    producer
+        .initialise()
+        .and_then(|()| producer.begin())
+        .expect("a transaction");
+    let message = Message {
+        topic: &topic,
+        partition: 1,
+        key: Some(b"k"),
+        value: Some(b"{}"),
+        headers: &[],
+    };
+    producer
+        .send(&message)
+        .and_then(|()| producer.delivered_all())
+        .expect("it is there");
+    let facts = || {
+        let status = job.directory.status();
+        let partition = status["kafka"]["outputs"][1].clone();
+        let of = |name: &str| partition[name].clone();
+        [
+            of("partition"),
+            of("end"),
+            of("last_stable_offset_lag"),
+            of("open_transaction"),
+        ]
+    };
+    assert_eq!(facts(), [json!(1), json!(0), json!(1), json!(true)]);
+    assert_eq!(job.consume("counts"), [] as [Value; 0]);
+    producer.commit().expect("it is committed");
+    assert_eq!(
+        facts(),
+        [json!(1), json!(2), json!(0), json!(false)],
+        "a message and the marker"
+    );
+    assert_eq!(job.consume("counts"), [json!({"key": "k", "value": {}})]);
+}
+
+#[test]
+fn a_rate_is_not_exceeded() {
+    let job = Job::created("");
+    let lines: String = (0..21).map(|number| event("k", number)).collect();
+    job.directory.write("lines.jsonl", lines);
+    let produce = [
+        "produce",
+        "job.toml",
+        "events",
+        "lines.jsonl",
+        "--rate",
+        "100",
+        "--json",
+    ];
+    let summary = parsed(&job.directory.tidegate(&produce).succeeded());
+    assert!(
+        summary["elapsed_ms"].as_u64() >= Some(200),
+        "the 21st is due 200 ms after the first: {summary}"
+    );
 }
 
 #[test]

@@ -64,8 +64,11 @@ fn directory(brokers: &str, lines: &str, password: &str) -> Directory {
     directory
 }
 
-/// Gives a user rights, each an operation on a kind of resource.
-fn grant(user: User, rights: &[(&str, &str, &str)]) {
+/// An operation, a kind of resource as the tool wants it, and its name.
+type Right = (&'static str, &'static str, &'static str);
+
+/// Gives a user rights.
+fn grant(user: User, rights: &[Right]) {
     let principal = format!("User:{}", user.name);
     for (operation, kind, name) in rights {
         let words = [
@@ -189,8 +192,7 @@ fn a_missing_right_is_named_with_its_resource() {
     ];
     // Each step grants what the one before was refused for. The first start writes before it reads. No step
     // grants anything on a group: nobody joins one.
-    type Rights<'a> = &'a [(&'a str, &'a str, &'a str)];
-    let steps: [(Rights<'_>, i32, &str); 6] = [
+    let steps: [(&[Right], i32, &str); 6] = [
         (&[], 9, "uthorization failed"),
         (&[&topics[..], &settings].concat(), 7, "ransactional"),
         (&ids, 7, "case-progress"),

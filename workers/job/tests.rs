@@ -175,6 +175,40 @@ fn the_plan_hash_changes_with_what_results_depend_on_and_with_nothing_else() {
 }
 
 #[test]
+fn results_depend_on_topics_and_not_on_how_they_are_reached() {
+    let inputs = Inputs::new();
+    let base = TEXT.replace("file = \"orders.jsonl\"", "kafka = \"orders\"");
+    let kafka = "[kafka]\nbrokers = \"b:1\"\n";
+    let decide = |text: String| inputs.decide(&text).expect("a right job");
+    let job = decide(format!("{base}{kafka}"));
+    assert_eq!(job.inputs[0].topic(), Some("orders"));
+    assert_eq!(
+        (job.inputs[0].idle_timeout_ms, job.inputs[1].idle_timeout_ms),
+        (Some(10_000), None)
+    );
+    assert!(job.reads_topics() && job.cluster().is_ok());
+    assert!(decide(TEXT.to_owned()).cluster().is_err());
+    let same = format!("{base}{kafka}compression.codec = \"zstd\"\ntransaction_timeout_ms = 20000\n");
+    let later = base.replace("\"orders\"\n[out", "\"orders\"\nfrom = \"latest\"\n[out") + kafka;
+    for text in [same.replace("b:1", "c:2"), later] {
+        assert_eq!(decide(text).plan_hash(), job.plan_hash());
+    }
+    let other = base.replace("kafka = \"orders\"", "kafka = \"orders-2\"");
+    assert_ne!(decide(format!("{other}{kafka}")).plan_hash(), job.plan_hash());
+    // Properties may be written as TOML likes, and are never shown with their values by `Debug`.
+    let nested = format!(
+        "{base}[kafka]\nbrokers = \"b:1\"\n\"sasl.password\" = \"${{OUT}}\"\nsasl.mechanism = \"PLAIN\"\n"
+    );
+    let kafka = decide(nested).kafka.expect("it has a section");
+    let names: Vec<_> = kafka.settings.properties.keys().map(String::as_str).collect();
+    assert_eq!(names, ["sasl.mechanism", "sasl.password"]);
+    assert_eq!(kafka.settings.properties["sasl.password"], "out");
+    assert!(!format!("{:?}", kafka.settings).contains("out"));
+    let hidden = ("kafka.sasl.password".to_owned(), "<not shown>".to_owned());
+    assert!(kafka.settings_shown().contains(&hidden));
+}
+
+#[test]
 fn devices_and_device_push_come_together() {
     let inputs = Inputs::new();
     let base = "name = \"a\"\ndataflows = [\"alerts\"]\nstate = \"s\"\n";
