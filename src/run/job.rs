@@ -26,6 +26,7 @@ use crate::sink::{SealedEpoch, Sink};
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -80,6 +81,12 @@ pub struct Summary {
     pub committed: Epoch,
     /// From an epoch's first message taken to its commit.
     pub latency_us: Latency,
+    /// Of that: until the epoch was sealed ...
+    pub open_us: Latency,
+    /// ... from there until its transaction began, while the one before was written ...
+    pub waiting_us: Latency,
+    /// ... and from there until it was committed.
+    pub transaction_us: Latency,
     /// What a restore of the newest checkpoint reads, bytes.
     pub state_bytes: u64,
     /// What was written of checkpoints, bytes.
@@ -248,8 +255,8 @@ fn spawn_committers(
         let sink = Keeping { sink, keep };
         let (shared, events) = (Arc::clone(shared), checkpointer.events());
         let told: committer::Told = Box::new(move |committed| match committed {
-            Ok(epochs) => {
-                shared.metrics.committed(epochs, now());
+            Ok(made) => {
+                shared.metrics.committed(made.epochs, made.begun, now());
                 // A checkpointer that has ended has said why.
                 let _ = events.send(Event::Committed);
             }
@@ -360,6 +367,7 @@ fn hand_over(
         metrics.sealed(
             sealed.epoch,
             sealed.rows.iter().map(|rows| rows.bytes.len()).sum(),
+            now(),
         );
         if let Err(error) = queue.seal(sealed) {
             shared.fail(error);
@@ -507,8 +515,13 @@ fn end(committers: Vec<Committer>, checkpointer: Checkpointer, shared: &Shared) 
 
 fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
     let metrics = &shared.metrics;
-    let latency = metrics.latency_us();
-    let at = |quantile| latency.value_at_quantile(quantile);
+    let spent = metrics.spent();
+    let latency = |spent: &Histogram<u64>| Latency {
+        p50: spent.value_at_quantile(0.5),
+        p99: spent.value_at_quantile(0.99),
+        p999: spent.value_at_quantile(0.999),
+        max: spent.max(),
+    };
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Summary {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -521,12 +534,10 @@ fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
             .collect(),
         epochs: load(&metrics.epochs),
         committed: load(&metrics.committed),
-        latency_us: Latency {
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: latency.max(),
-        },
+        latency_us: latency(&spent.all_us),
+        open_us: latency(&spent.open_us),
+        waiting_us: latency(&spent.waiting_us),
+        transaction_us: latency(&spent.transaction_us),
         state_bytes: load(&metrics.state_bytes),
         state_bytes_written: load(&metrics.state_bytes_written),
     }
