@@ -19,7 +19,7 @@ use crate::checkpoint::store::{self, Store};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::pace::Pace;
+use crate::pace::{Cutting, Pace};
 use crate::sink::committer::{self, Committer, Queue};
 use crate::sink::seal::ShardGate;
 use crate::sink::{SealedEpoch, Sink};
@@ -27,7 +27,7 @@ use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::Ordering;
@@ -50,7 +50,7 @@ pub struct Started {
 }
 
 /// Percentiles, microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the epochs took no longer.
     pub p50: u64,
@@ -486,8 +486,12 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
     if let Some(kafka) = plan.kafka.as_ref().filter(|_| !topics.is_empty()) {
         let (send, requested) = channel();
         let (answer, woken, settings) = (answer.clone(), thread::current(), kafka.settings.clone());
+        let gather = match plan.cutting {
+            Cutting::Live { interval } => interval / limits::FETCHES_PER_EPOCH,
+            Cutting::Finite => limits::FETCH_WAIT_MAX,
+        };
         let read = move || {
-            crate::source::topics::read(&settings, topics, &requested, &answer, || woken.unpark());
+            crate::source::topics::read(&settings, gather, topics, &requested, &answer, || woken.unpark());
         };
         spawn("consumer", Box::new(read))?;
         requests.topics = Some(send);

@@ -83,15 +83,17 @@ struct Reader {
     trouble_seen: u64,
 }
 
-/// Serves requests until their sender is gone. `topics`: by index of the input. `wake` is called after answers.
+/// Serves requests until their sender is gone. `gather`: how long messages may wait for company at the broker;
+/// `topics`: by index of the input. `wake` is called after answers.
 pub fn read(
     settings: &Settings,
+    gather: Duration,
     topics: BTreeMap<u16, Topic>,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
     wake: impl Fn(),
 ) {
-    let consumer = match Consumer::new(settings) {
+    let consumer = match Consumer::gathering(settings, gather) {
         Ok(consumer) => consumer,
         Err(error) => {
             let _ = answers.send(Err(error));
