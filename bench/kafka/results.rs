@@ -305,7 +305,7 @@ const SPENT_TITLES: [&str; 5] = ["epoch ms", "rate", "open", "waiting", "transac
 
 const DRAINED: &str = "Drained backlogs: rate and CPU from the first commit of the backlog to the last one.";
 
-const DRAIN_TITLES: [&str; 8] = [
+const DRAIN_TITLES: [&str; 9] = [
     "part",
     "messages",
     "bad",
@@ -313,6 +313,7 @@ const DRAIN_TITLES: [&str; 8] = [
     "tables s",
     "M/s",
     "CPU s/M",
+    "CPU s in all",
     "MB peak",
 ];
 
@@ -376,6 +377,7 @@ fn drained_row(drained: &Drained) -> Vec<String> {
         format!("{:.1}", drained.loading),
         format!("{:.3}", drained.rate / 1e6),
         format!("{:.2}", drained.cpu_per_million),
+        format!("{:.1}", drained.cpu_seconds),
         format!("{:.0}", drained.peak as f64 / 1e6),
     ]
 }

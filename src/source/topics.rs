@@ -166,7 +166,7 @@ impl Reader {
             if partition.paused && partition.bytes <= AHEAD_BYTES / 2 {
                 self.consumer.resume(topic, partition.number)?;
                 partition.paused = false;
-            } else if !partition.paused && partition.bytes > AHEAD_BYTES {
+            } else if !partition.paused && partition.is_too_full() {
                 self.consumer.pause(topic, partition.number)?;
                 partition.paused = true;
             }
@@ -308,6 +308,12 @@ impl Partition {
             self.read_to = batch.end;
         }
         self.at_end = false;
+    }
+
+    /// Whether it is to be paused. Never at its end: librdkafka 2.12 counts the event that tells of the end as a
+    /// message (`rd_kafka_q_serve_rkmessages`) and would resume one offset further on, past a message not yet read.
+    fn is_too_full(&self) -> bool {
+        self.bytes > AHEAD_BYTES && !self.at_end
     }
 
     /// Whether there is something that the worker does not know and can take.
@@ -453,6 +459,21 @@ mod tests {
             !partition.answer().unwrap().at_end,
             "a message came behind the end"
         );
+    }
+
+    #[test]
+    fn a_partition_is_paused_when_it_is_full_and_never_at_its_end() {
+        let mut partition = partition();
+        let value = vec![0; AHEAD_BYTES];
+        push(&mut partition, 10, &value);
+        assert!(partition.is_too_full());
+        partition.at_end = true;
+        assert!(
+            !partition.is_too_full(),
+            "it would be resumed at the wrong offset"
+        );
+        push(&mut partition, 11, &value);
+        assert!(partition.is_too_full(), "a message came behind the end");
     }
 
     #[test]
