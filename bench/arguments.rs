@@ -188,6 +188,8 @@ pub enum Command {
     Memory,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
+    /// Disturbs clusters of `tidegate`, hosts and networks, and compares what they leave with an undisturbed run
+    Faults(FaultsArguments),
     /// The program between topics of a real broker, beside a copy loop without any engine
     Kafka(KafkaArguments),
     /// A real Kafka cluster and schema registry on this machine
@@ -229,6 +231,21 @@ pub struct KillsArguments {
     /// Over topics of a broker that is started for it, instead of files
     #[arg(long)]
     pub kafka: bool,
+}
+
+/// Of `faults`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  tidegate-bench faults --count 100 --seed 7")]
+pub struct FaultsArguments {
+    /// Faults
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u64,
+    /// Accounts of the generated day
+    #[arg(
+        long, value_name = "N", default_value_t = 2_000,
+        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
+    )]
+    pub day_accounts: u32,
 }
 
 /// What `kafka` measures.
