@@ -8,7 +8,14 @@
 mod broker; // A real Kafka cluster and schema registry.
 mod bucket; // An object store on a loopback port.
 mod day; // A small generated day, its job, and what of its files is compared.
+mod fed; // A job whose input files grow, and what must be committed in the end.
+#[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
+#[path = "../bench/generation.rs"]
+mod generation; // A cluster under a fault.
 mod harness; // An empty directory of one's own, and the program itself.
+#[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
+#[path = "../bench/hosts.rs"]
+mod hosts; // Hosts on one machine: network namespaces.
 mod jobs; // Jobs as files and as what must come out of them.
 mod kafka; // Jobs over topics of a real broker: laid out, fed, read back, held against the oracle.
 mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
@@ -22,6 +29,7 @@ mod cases {
     mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
     mod broker; // The cluster that the Kafka cases stand on.
     mod checkpoints; // What is written of a state follows what changed.
+    mod cluster_faults; // Clusters whose processes, hosts and networks fail: the same outputs.
     mod commands; // What every command prints, in words and as JSON, and where.
     mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
