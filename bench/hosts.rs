@@ -15,12 +15,14 @@
 //! namespaces go when this is dropped; those of a process that was killed go when the next one makes its own.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Where Debian's package `faketime` puts what changes a program's clock.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+/// What changes a program's clock, below a directory of `/usr/lib` that is named after the machine: Debian's package
+/// `faketime`.
+const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
 
 /// All namespaces of ours begin with this; the process follows, then a number.
 const PREFIX: &str = "tidegate-";
@@ -113,11 +115,12 @@ impl Drop for Hosts {
 /// Puts a program's clock off by so many seconds; its monotonic clock stays right, as a host's does. Says why that
 /// cannot be done.
 pub fn put_clock_off(command: &mut Command, seconds: i32) -> Result<(), String> {
-    if !Path::new(FAKETIME).is_file() {
-        return Err(format!("{FAKETIME} is missing (Debian: faketime)"));
-    }
+    let libraries = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut candidates = libraries.map(|entry| entry.path().join(FAKETIME));
+    let library = candidates.find(|path| path.is_file());
+    let library = library.ok_or_else(|| format!("{FAKETIME} is missing (Debian: faketime)"))?;
     command
-        .env("LD_PRELOAD", FAKETIME)
+        .env("LD_PRELOAD", library)
         .env("FAKETIME", format!("{seconds:+}s"))
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     Ok(())
@@ -125,7 +128,7 @@ pub fn put_clock_off(command: &mut Command, seconds: i32) -> Result<(), String> 
 
 /// Removes namespaces of processes that are gone.
 fn remove_stale() {
-    let Ok(entries) = std::fs::read_dir("/run/netns") else {
+    let Ok(entries) = fs::read_dir("/run/netns") else {
         return;
     };
     for entry in entries.flatten() {
