@@ -8,6 +8,7 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
+mod committers;
 pub mod control;
 mod discover;
 pub mod graph;
@@ -15,11 +16,14 @@ mod job;
 mod kept;
 pub mod recover;
 pub mod shards;
+mod summary;
+mod threads;
 pub mod topics;
 pub mod wiring;
 pub mod work;
 
-pub use job::{Latency, Started, Summary, start};
+pub use job::{Started, start};
+pub use summary::{Latency, Summary};
 
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
