@@ -24,8 +24,12 @@ pub enum Kind {
     WriteFailed = 7,
     /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
     Fenced = 8,
-    /// A broker or the schema registry cannot be reached, or refuses who we are.
+    /// A broker, the schema registry or another process of the cluster cannot be reached, or refuses who we are.
     Unreachable = 9,
+    /// Another process of the cluster has ended or fallen silent, and this one with it. Never the first cause.
+    PeerLost = 10,
+    /// A worker makes no progress.
+    Stalled = 11,
     /// A bug of ours.
     Internal = 70,
     /// Stopped by a second Ctrl-C, without draining.

@@ -18,6 +18,7 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
+//! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
@@ -55,6 +56,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod cluster;
 pub mod columns;
 pub mod crash;
 pub mod error;

@@ -76,6 +76,50 @@ pub const STATE_SHARDS: usize = 16;
 /// Complete checkpoints kept, so that a damaged one has a predecessor.
 pub const CHECKPOINTS_KEPT: usize = 3;
 
+/// A cluster gives up its start after this long. Setting `[cluster] start_timeout_ms`.
+pub const CLUSTER_START_TIMEOUT_MS: u64 = 60_000;
+
+/// Whoever connects to a process has this long for the whole handshake ...
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// ... may say so much in one message of it ...
+pub const HANDSHAKE_BYTES: usize = 4 << 10;
+
+/// ... and is the first to be dropped when so many are connecting at once.
+pub const HANDSHAKES: usize = 64;
+
+/// Between two attempts to reach a process that is not there yet.
+pub const RECONNECT: Duration = Duration::from_millis(100);
+
+/// A process of a cluster says this often that it is alive ...
+pub const HEARTBEAT: Duration = Duration::from_millis(500);
+
+/// ... and is lost when nothing was heard of it for so long: frozen or cut off, it is noticed within 5 s.
+pub const SILENCE: Duration = Duration::from_secs(4);
+
+/// A process that fails tells the others why, and ends after this long at most whether they have heard it or not.
+pub const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Shortest shared secret of a cluster: whoever listens in may try to guess it.
+pub const SECRET_BYTES_MIN: usize = 16;
+
+/// A message between processes travels in frames of at most so much ...
+pub const FRAME_BYTES: usize = 64 << 10;
+
+/// ... and is refused if it is longer than this: room for the longest record a job may allow, and what goes with it.
+pub const MESSAGE_BYTES: usize = 2 << 30;
+
+/// Who sends to a process waits while so much is queued for it.
+pub const LINK_BYTES: usize = 1 << 20;
+
+/// A worker that finished no turn of its loop for so long ends its process.
+pub const STALL: Duration = Duration::from_secs(30);
+
+const _: () = assert!(
+    HEARTBEAT.as_millis() * 4 <= SILENCE.as_millis(),
+    "a few heartbeats may be late"
+);
+const _: () = assert!(FRAME_BYTES < LINK_BYTES, "a frame fits its queue");
 const _: () = assert!(
     DEAD_LETTER_VALUE_BYTES < MAX_RECORD_BYTES,
     "a cut value must be shorter than the longest record"

@@ -200,6 +200,21 @@ const LAWS: &[Room] = &[
     ),
     room("src/replay_log.rs", &[], &["crc32fast", "postcard", "serde"]),
     room("src/metrics.rs", &[], &["hdrhistogram", "timely", "serde"]),
+    // Sockets for timely, and links beside it; knows nothing of what a job is made of.
+    room(
+        "src/cluster/",
+        &["cluster"],
+        &[
+            "crc32fast",
+            "postcard",
+            "ring",
+            "rustix",
+            "rustls",
+            "serde",
+            "timely",
+            "tracing",
+        ],
+    ),
     // The top of the engine puts the rooms together; below it nobody may name it.
     room(
         "src/run",
@@ -211,6 +226,7 @@ const LAWS: &[Room] = &[
             "source",
             "sink",
             "checkpoint",
+            "cluster",
             "format",
             "crash",
             "kafka",
@@ -277,6 +293,7 @@ const CRATES: &[&str] = &[
     "object_store",
     "postcard",
     "rdkafka",
+    "ring",
     "rustix",
     "rustls",
     "serde",
