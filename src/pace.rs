@@ -187,6 +187,14 @@ impl Pace {
         }
     }
 
+    /// The last checkpoint that was cut is written. Only the leader writes any.
+    pub fn checkpoint_written(&self) {
+        match self {
+            Pace::Here(here) => here.checkpoint_written(),
+            Pace::AtLeader(_) => {}
+        }
+    }
+
     /// Finite: worker `worker` has done all rounds but those from `round` on and holds this.
     /// Gives the next round once it is announced.
     pub fn report(&self, worker: usize, round: usize, held: Held, now: Instant) -> Option<Arc<Round>> {

@@ -46,7 +46,7 @@ pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signals(signals, Arc::clone(&shared))?;
     let progress = show_progress(Arc::clone(&shared), Arc::clone(&ended))?;
-    let summary = started.run(plan::build(job));
+    let summary = started.run(plan::build(job), None);
     ended.store(true, Ordering::Release);
     progress.thread().unpark();
     let _ = progress.join(); // it only prints

@@ -117,7 +117,7 @@ impl Here {
         state.tell_all(&News::Draining);
     }
 
-    /// The last checkpoint that was cut is written.
+    /// See [`super::Pace::checkpoint_written`].
     pub fn checkpoint_written(&self) {
         self.lock().unwritten = false;
     }
@@ -277,7 +277,10 @@ impl Here {
             let holds = state.standing[worker];
             if let Some(advance) = holds.and_then(|holds| self.advance_in(state, worker, holds, now)) {
                 state.standing[worker] = None;
-                let of_worker = state.listeners.iter().filter(|(workers, _)| workers.contains(&worker));
+                let of_worker = state
+                    .listeners
+                    .iter()
+                    .filter(|(workers, _)| workers.contains(&worker));
                 of_worker.for_each(|(_, tell)| tell(News::Advance { worker, advance }));
             }
         }

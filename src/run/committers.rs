@@ -11,7 +11,7 @@ use crate::checkpoint::store::Store;
 use crate::error::Result;
 use crate::limits;
 use crate::sink::committer::{self, Committer, Queue};
-use crate::sink::seal::ShardGate;
+use crate::sink::seal::{ShardGate, worker_of};
 use crate::sink::{SealedEpoch, Sink};
 use crate::time::Epoch;
 use std::sync::atomic::Ordering;
@@ -61,6 +61,7 @@ pub(super) fn spawn_committers(
         let told: committer::Told = Box::new(move |committed| match committed {
             Ok(epochs) => {
                 shared.metrics.committed(epochs, now());
+                shared.moved_on();
                 // A checkpointer that has ended has said why.
                 let _ = events.send(Event::Committed);
             }
@@ -124,14 +125,14 @@ impl Gates {
         }
     }
 
-    /// The gates of the shards that worker `index` of `peers` owns.
-    pub(super) fn take(&self, index: usize, peers: usize, shared: &Arc<Shared>) -> Vec<ShardGate> {
+    /// The gates of the shards that worker `index` owns, of the `threads` that own any.
+    pub(super) fn take(&self, index: usize, threads: usize, shared: &Arc<Shared>) -> Vec<ShardGate> {
         let (Ok(mut shards), Ok(events)) = (self.shards.lock(), self.events.lock()) else {
             return Vec::new();
         };
         let mine = (0_u32..)
             .zip(shards.iter_mut())
-            .filter(|(shard, _)| *shard as usize % peers == index);
+            .filter(|(shard, _)| worker_of(*shard, threads) == index as u64);
         mine.filter_map(|(shard, gate)| {
             let (queue, committed) = gate.take()?;
             let events = (shard == 0).then(|| events.clone());
@@ -162,6 +163,7 @@ fn hand_over(
         let metrics = &shared.metrics;
         if sealed.epoch <= committed {
             metrics.sealed.fetch_max(sealed.epoch, Ordering::Relaxed);
+            shared.moved_on();
             return;
         }
         for rows in &sealed.rows {
@@ -172,6 +174,7 @@ fn hand_over(
             sealed.epoch,
             sealed.rows.iter().map(|rows| rows.bytes.len()).sum(),
         );
+        shared.moved_on();
         if let Err(error) = queue.seal(sealed) {
             shared.fail(error);
         }

@@ -1,21 +1,23 @@
-//! A job from its start to its end, in one process.
+//! A job from its start to its end, in a process that runs it alone or leads.
 //!
 //! Start: locks, what lies there, the decision, the restored rows, the claim, the opened outputs. Run: the
 //! [`threads`](super::threads). End: when the workers are done, the [`committers`](super::committers) commit what is sealed, and then the checkpointer
 //! writes the last checkpoint.
 
 use super::committers::{Gates, Keep, spawn_committers, told_of_checkpoints};
+use super::leader::Listeners;
 use super::shards::{self, FoundShard};
 use super::summary::{Summary, summary};
 use super::threads::run_workers;
 use super::topics::{self, Observed};
-use super::{Build, Plan, Recovered, Shared, discover, graph, kept, now, recover};
+use super::{Build, Plan, Recovered, Shared, discover, graph, kept, leader, now, recover};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Marks};
 use crate::checkpoint::lock;
 use crate::checkpoint::objects;
 use crate::checkpoint::series::Series;
 use crate::checkpoint::start as starting;
 use crate::checkpoint::store::{self, Store};
+use crate::cluster::Cluster;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::pace::Pace;
@@ -78,7 +80,7 @@ pub fn start(mut plan: Plan) -> Result<Started> {
     );
     let pace = Pace::new(
         plan.cutting,
-        plan.workers,
+        plan.peers(),
         recovered.base + 1,
         plan.checkpoint_interval,
         now(),
@@ -113,13 +115,13 @@ impl Started {
         Arc::clone(&self.shared)
     }
 
-    /// Runs to the end of finite inputs, or until it is drained.
-    pub fn run(self, build: Build) -> Result<Summary> {
+    /// Runs to the end of finite inputs, or until it is drained: alone, or as the leader of a cluster.
+    pub fn run(self, build: Build, mut cluster: Option<Cluster>) -> Result<Summary> {
         let began = now();
         let Started {
             plan,
             shared,
-            recovered,
+            mut recovered,
             store,
             checkpoint,
             sinks,
@@ -138,7 +140,7 @@ impl Started {
             recovered.positions.clone(),
             told_of_checkpoints(Arc::clone(&shared), Arc::clone(&store), marks.clone()),
         );
-        let checkpointer = checkpointer::spawn(series, plan.workers, positions, marks.clone(), told)?;
+        let checkpointer = checkpointer::spawn(series, plan.peers(), positions, marks.clone(), told)?;
         let keep = Keep {
             store: Arc::clone(&store),
             generation: checkpoint.claim.generation,
@@ -148,11 +150,29 @@ impl Started {
             .iter()
             .map(|committer| committer.queue().clone())
             .collect();
+        let listeners = match &mut cluster {
+            Some(cluster) => {
+                let events = checkpointer.events();
+                Some(leader::lead(cluster, &plan, &mut recovered, &shared, &events)?)
+            }
+            None => None,
+        };
+        let (data, parting) = cluster.map(|cluster| (cluster.data, cluster.parting)).unzip();
         let discovery = discover::discover(&plan, &shared, &recovered)?;
         let gates = Gates::new(queues, &recovered.committed, checkpointer.events());
-        run_workers(&plan, &shared, recovered, build, gates, checkpointer.events())?;
+        run_workers(
+            &plan,
+            &shared,
+            recovered,
+            build,
+            gates,
+            checkpointer.events(),
+            data,
+        )?;
         drop(discovery);
+        listeners.map_or(Ok(()), Listeners::finish)?;
         end(committers, checkpointer, &shared)?;
+        parting.map_or(Ok(()), |parting| parting.close())?;
         Ok(summary(&plan, &shared, began))
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Summary {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        workers: plan.workers,
+        workers: plan.peers(),
         messages_in: load(&metrics.messages_in),
         messages_out: metrics.messages_out.iter().map(load).collect(),
         dead_letters: ["UNDECODABLE", "INVALID", "LATE"]
