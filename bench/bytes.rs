@@ -119,6 +119,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         take_over: false,
         accept_gap: false,
         workers,
+        processes: 1,
+        process: 0,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
     }
@@ -157,7 +159,7 @@ impl Pump {
                 scope,
                 &split.plan,
                 &split.shared,
-                positions,
+                (positions, 0),
                 &build,
                 gates,
                 Box::new(|_, _| {}),

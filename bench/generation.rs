@@ -35,6 +35,9 @@ const CLOCK_OFF: i32 = 3_600;
 /// A slow host sends at this rate, kilobits a second.
 const SLOW: u32 = 2_000;
 
+/// What all processes of a cluster know.
+const SECRET: &str = "known to every process of this cluster";
+
 /// How many processes, and how many worker threads in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -179,6 +182,7 @@ fn spawn(job: &Job<'_>, mut command: Command, name: &str) -> Result<(Child, Path
     let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
     let child = command
         .current_dir(job.directory)
+        .env("TIDEGATE_CLUSTER_SECRET", SECRET)
         .envs(job.environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -112,6 +112,12 @@ pub const MESSAGE_BYTES: usize = 2 << 30;
 /// Who sends to a process waits while so much is queued for it.
 pub const LINK_BYTES: usize = 1 << 20;
 
+/// State rows travel between processes in messages of about so much, so that short ones pass between them.
+pub const ROWS_BYTES: usize = 256 << 10;
+
+/// A broken data connection ends the process after this long, unless the link to the same peer has said why before.
+pub const BROKEN_CONNECTION: Duration = Duration::from_secs(1);
+
 /// A worker that finished no turn of its loop for so long ends its process.
 pub const STALL: Duration = Duration::from_secs(30);
 
@@ -120,6 +126,11 @@ const _: () = assert!(
     "a few heartbeats may be late"
 );
 const _: () = assert!(FRAME_BYTES < LINK_BYTES, "a frame fits its queue");
+const _: () = assert!(ROWS_BYTES < LINK_BYTES, "a piece of rows fits it too");
+const _: () = assert!(
+    LAST_WORDS.as_millis() < BROKEN_CONNECTION.as_millis(),
+    "the reason is there before the end"
+);
 const _: () = assert!(
     DEAD_LETTER_VALUE_BYTES < MAX_RECORD_BYTES,
     "a cut value must be shorter than the longest record"

@@ -7,6 +7,7 @@
 #[path = "../bench/broker.rs"]
 mod broker; // A real Kafka cluster and schema registry.
 mod bucket; // An object store on a loopback port.
+mod cluster; // Several processes of the program that run one job.
 mod day; // A small generated day, its job, and what of its files is compared.
 mod fed; // A job whose input files grow, and what must be committed in the end.
 #[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
@@ -29,6 +30,7 @@ mod cases {
     mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
     mod broker; // The cluster that the Kafka cases stand on.
     mod checkpoints; // What is written of a state follows what changed.
+    mod cluster; // One job over several processes: any shape, another one at every restart, whoever is killed.
     mod cluster_faults; // Clusters whose processes, hosts and networks fail: the same outputs.
     mod commands; // What every command prints, in words and as JSON, and where.
     mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.

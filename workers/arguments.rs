@@ -89,7 +89,8 @@ pub enum Command {
 
 /// Of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidegate run day/job.toml --workers 2")]
+#[command(after_help = "Examples:\n  tidegate run day/job.toml --workers 2\n  \
+    TIDEGATE_CLUSTER_SECRET=... tidegate run day/job.toml --processes 2 --process 0 --hosts hosts.txt")]
 pub struct RunArguments {
     /// The job file
     pub job: PathBuf,
@@ -111,6 +112,27 @@ pub struct RunArguments {
     /// Prints the final summary as JSON
     #[arg(long)]
     pub json: bool,
+    /// The cluster this process belongs to
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Of one process of several that run a job together.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Several processes")]
+pub struct ClusterArguments {
+    /// So many processes run the job together, each with --workers threads
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub processes: u16,
+    /// Which of them this one is; 0 leads
+    #[arg(long, value_name = "I", default_value_t = 0, requires = "hosts")]
+    pub process: u16,
+    /// Their addresses, one `host:port` a line, that of process 0 first
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+    /// Counts the starts of the cluster: processes of another one are turned away
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub generation: u64,
 }
 
 /// Of `check`.

@@ -10,6 +10,7 @@ mod demo;
 mod generate;
 mod graph;
 mod job;
+mod membership;
 mod plan;
 mod print;
 mod produce;

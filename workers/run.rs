@@ -2,6 +2,7 @@
 
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
+use crate::membership;
 use crate::plan;
 use crate::print::{print, print_json};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tidegate::cluster::Cluster;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
-use tidegate::run::{Plan, Shared, Summary};
+use tidegate::run::{Plan, Shared, Summary, member};
 
 /// Between two looks at the counters.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -24,33 +26,37 @@ const PROGRESS: Duration = Duration::from_millis(500);
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
     job.append |= arguments.append;
-    let plan = Plan {
+    let mut plan = Plan {
         take_over: arguments.take_over,
         accept_gap: arguments.accept_gap,
         ..plan::plan(&job, arguments.workers, arguments.follow)?
     };
-    let outcome = run_job(&job, plan)?;
-    if arguments.json {
-        outcome.print_json()
-    } else {
-        print(&outcome.table())
-    }
+    let Some(cluster) = membership::join(&arguments.cluster, &job, &mut plan)? else {
+        return run_job(&job, plan, None)?.show(arguments.json);
+    };
+    let parting = cluster.parting.clone();
+    let ended = match cluster.is_leader() {
+        true => run_job(&job, plan, Some(cluster)).and_then(|outcome| outcome.show(arguments.json)),
+        false => follow(&job, plan, cluster),
+    };
+    ended.inspect_err(|error| parting.failed(error))
+}
+
+/// Runs this process's share of a job that another process leads.
+fn follow(job: &Job, plan: Plan, cluster: Cluster) -> Result<()> {
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
+    let joined = member::join(plan, cluster)?;
+    let shared = joined.shared();
+    watched(signals, shared, || joined.run(plan::build(job)))
 }
 
 /// Runs a job by its plan to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
-pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
+pub fn run_job(job: &Job, plan: Plan, cluster: Option<Cluster>) -> Result<Outcome> {
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
     let shared = started.shared();
-    let ended = Arc::new(AtomicBool::new(false));
-    end_on_signals(signals, Arc::clone(&shared))?;
-    let progress = show_progress(Arc::clone(&shared), Arc::clone(&ended))?;
-    let summary = started.run(plan::build(job));
-    ended.store(true, Ordering::Release);
-    progress.thread().unpark();
-    let _ = progress.join(); // it only prints
-    let summary = summary?;
+    let summary = watched(signals, shared, || started.run(plan::build(job), cluster))?;
     let places = |output: &Output| match &output.place {
         OutputPlace::Files { files, .. } => files.iter().map(|file| file.display().to_string()).collect(),
         OutputPlace::Topic(name) => vec![format!("kafka:{name}")],
@@ -64,6 +70,18 @@ pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
         summary,
         files: files.collect(),
     })
+}
+
+/// Runs with Ctrl-C taken care of and progress shown.
+fn watched<T>(signals: Signals, shared: Arc<Shared>, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let ended = Arc::new(AtomicBool::new(false));
+    end_on_signals(signals, Arc::clone(&shared))?;
+    let progress = show_progress(shared, Arc::clone(&ended))?;
+    let result = run();
+    ended.store(true, Ordering::Release);
+    progress.thread().unpark();
+    let _ = progress.join(); // it only prints
+    result
 }
 
 /// The first signal drains, the second one aborts.
@@ -141,6 +159,14 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// On standard output.
+    fn show(&self, json: bool) -> Result<()> {
+        match json {
+            true => self.print_json(),
+            false => print(&self.table()),
+        }
+    }
+
     /// As JSON on standard output.
     pub fn print_json(&self) -> Result<()> {
         print_json(&serde_json::to_value(self).map_err(|error| Error::internal(error.to_string()))?)

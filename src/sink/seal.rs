@@ -28,6 +28,11 @@ pub struct ShardGate {
     pub sealed: Box<dyn FnMut(SealedEpoch)>,
 }
 
+/// The worker that seals a shard.
+pub fn worker_of(shard: u32, threads: usize) -> u64 {
+    u64::from(shard) % threads as u64
+}
+
 #[derive(Default)]
 struct Pending {
     rows: Vec<Sharded>,
@@ -35,11 +40,20 @@ struct Pending {
     cut: bool,
 }
 
-/// Seals epochs for the shards of this worker.
-pub fn seal<'s>(rows: Messages<'s, Sharded>, shares: Messages<'s, Share>, gates: Vec<ShardGate>) {
+/// Seals epochs for the shards of this worker. All shards belong to the first `threads` workers, those of one
+/// process: see [`worker_of`].
+pub fn seal<'s>(
+    rows: Messages<'s, Sharded>,
+    shares: Messages<'s, Share>,
+    threads: usize,
+    gates: Vec<ShardGate>,
+) {
     let scope = rows.scope();
     let mut builder = OperatorBuilder::new("seal".to_owned(), scope);
-    let mut rows = builder.new_input(rows, Exchange::new(|(shard, _): &Sharded| u64::from(*shard)));
+    let mut rows = builder.new_input(
+        rows,
+        Exchange::new(move |(shard, _): &Sharded| worker_of(*shard, threads)),
+    );
     let mut shares = builder.new_input(shares, Pipeline);
     let peers = scope.peers();
     builder.build(move |_capabilities| {

@@ -37,6 +37,7 @@ use crate::format::registry::Schemas;
 use crate::record::{DeadLetter, Messages};
 use crate::time::{Diff, Epoch, Millis};
 use batch::Batch;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,7 +167,7 @@ pub fn owner(input: u16, partition: u32, peers: usize) -> usize {
 }
 
 /// The place of a message in a finite run: tick by tick, a tick's table messages before its other messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place(i64);
 
 impl InputSettings {
@@ -224,7 +225,7 @@ pub struct Filling<'a> {
 }
 
 /// What a feed holds for a finite run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Places all of whose messages are here and fit into one epoch, rising, all below `next`.
     pub complete: Vec<Place>,

@@ -190,7 +190,7 @@ const LAWS: &[Room] = &[
         ],
     ),
     // It wakes the workers, and is told the time.
-    room("src/pace.rs", &["source"], &[]),
+    room("src/pace", &["pace", "source"], &["serde"]),
     room("src/crash.rs", &[], &["rustix", "tracing"]),
     // The one room that makes a Kafka client; rustls to learn what is wrong with a certificate.
     room(
@@ -238,6 +238,7 @@ const LAWS: &[Room] = &[
             "serde",
             "tracing",
             "hdrhistogram",
+            "postcard",
         ],
     ),
     room("src/lib.rs", &[], &[]),
