@@ -223,6 +223,10 @@ fn live(
     if fault == Fault::None {
         return Ok(generation.end(fault, started, hosts));
     }
+    // One in eight falls into the start, where the others wait for whoever is gone.
+    if chance.below(8) > 0 && !generation.until_started() {
+        return Ok(generation.end(Fault::None, started, hosts));
+    }
     let before = Duration::from_micros(chance.below(WITHIN.as_micros() as u64));
     grow_for(&mut generation, chance, before);
     let since = now();

@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// Between two looks at processes. What a look finds decides nothing but when the next thing is done.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A generation that has not ended so long after its fault hangs.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// A generation that has not ended so long after its fault hangs. A start waits a minute for a process that is gone.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The port of every host: each has its own network.
 const PORT: u16 = 7_000;
@@ -204,6 +204,12 @@ impl Generation {
             }
             std::thread::sleep(LOOK);
         }
+    }
+
+    /// Waits until the leader has started the job; whether it did before all processes ended.
+    pub fn until_started(&mut self) -> bool {
+        let log = self.children[0].1.clone();
+        self.until(|| fs::read_to_string(&log).is_ok_and(|log| log.contains("started")))
     }
 
     /// Does the fault to processes that run. Of a launcher's processes, the one of this number.

@@ -59,6 +59,7 @@ fn disturbed(seed: u64, hosts: Option<&Hosts>, faults: &[(&str, Fault)]) {
         let story = format!("seed {seed}, generation {number}, {of_shape}, {fault:?}");
         let mut generation = start(&fed, hosts, shape(of_shape), number, *fault);
         fed.append(false);
+        assert!(generation.until_started(), "{story}: {}", generation.story());
         if fed.random.below(3) > 0 {
             until_committed(&fed, &mut generation, &story);
         }
