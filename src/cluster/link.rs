@@ -336,3 +336,7 @@ impl Shared {
 pub(super) fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

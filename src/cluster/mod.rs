@@ -33,10 +33,12 @@
 //! Assumes that whoever knows the secret, or has a certificate of the authority, means well: what such a peer
 //! sends is checked for damage, not for malice. Without TLS what travels can be read by whoever is on the way.
 
+mod assemble;
 pub mod frame;
 pub mod handshake;
 pub mod heartbeat;
 pub mod link;
+mod seats;
 pub mod secure;
 pub mod sockets;
 
@@ -142,5 +144,5 @@ impl Parting {
 /// Joins the cluster: returns when every process is there, or says which ones are missing after the start's
 /// timeout, or why this one does not belong.
 pub fn assemble(settings: Settings) -> Result<Cluster> {
-    sockets::assemble(settings)
+    assemble::assemble(settings)
 }
