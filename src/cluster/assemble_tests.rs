@@ -47,7 +47,7 @@ impl Hosts {
     }
 }
 
-type Assembling = std::thread::JoinHandle<Result<Cluster>>;
+type Assembling = thread::JoinHandle<Result<Cluster>>;
 
 fn start(settings: Settings) -> Assembling {
     let name = format!("process-{}", settings.membership.process);
