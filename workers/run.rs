@@ -2,6 +2,7 @@
 
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
+use crate::launched::{self, Report};
 use crate::membership;
 use crate::plan;
 use crate::print::{print, print_json};
@@ -17,13 +18,22 @@ use std::time::Duration;
 use tidegate::cluster::Cluster;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
+use tidegate::pace::Cutting;
 use tidegate::run::{Plan, Shared, Summary, member};
 
 /// Between two looks at the counters.
 const PROGRESS: Duration = Duration::from_millis(500);
 
-/// Runs the job file of the command line.
+/// Runs the job file of the command line. Whoever waits for this process is told why it fails.
 pub fn run(arguments: &RunArguments) -> Result<()> {
+    launched::end_on_panic();
+    if let Some(launcher) = arguments.cluster.launcher {
+        launched::tie_to(launcher)?;
+    }
+    obey(arguments).inspect_err(launched::say_why)
+}
+
+fn obey(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
     job.append |= arguments.append;
     let mut plan = Plan {
@@ -34,12 +44,10 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let Some(cluster) = membership::join(&arguments.cluster, &job, &mut plan)? else {
         return run_job(&job, plan, None)?.show(arguments.json);
     };
-    let parting = cluster.parting.clone();
-    let ended = match cluster.is_leader() {
-        true => run_job(&job, plan, Some(cluster)).and_then(|outcome| outcome.show(arguments.json)),
+    match cluster.is_leader() {
+        true => run_job(&job, plan, Some(cluster))?.show(arguments.json),
         false => follow(&job, plan, cluster),
-    };
-    ended.inspect_err(|error| parting.failed(error))
+    }
 }
 
 /// Runs this process's share of a job that another process leads.
@@ -76,6 +84,7 @@ pub fn run_job(job: &Job, plan: Plan, cluster: Option<Cluster>) -> Result<Outcom
 fn watched<T>(signals: Signals, shared: Arc<Shared>, run: impl FnOnce() -> Result<T>) -> Result<T> {
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signals(signals, Arc::clone(&shared))?;
+    launched::report_status(Arc::downgrade(&shared), shared.pace.cutting() != Cutting::Finite)?;
     let progress = show_progress(shared, Arc::clone(&ended))?;
     let result = run();
     ended.store(true, Ordering::Release);
@@ -161,9 +170,20 @@ pub struct Outcome {
 impl Outcome {
     /// On standard output.
     fn show(&self, json: bool) -> Result<()> {
-        match json {
-            true => self.print_json(),
-            false => print(&self.table()),
+        match (launched::is_launched(), json) {
+            (false, true) => self.print_json(),
+            (false, false) => print(&self.table()),
+            (true, true) => {
+                let json = serde_json::to_string(self);
+                launched::report(&Report::Result(
+                    json.map_err(|error| Error::internal(error.to_string()))?,
+                ));
+                Ok(())
+            }
+            (true, false) => {
+                launched::report(&Report::Result(self.table()));
+                Ok(())
+            }
         }
     }
 
