@@ -191,7 +191,6 @@ mod tests {
         leader: Pace,
         members: Vec<(Pace, Receiver<Told>, Receiver<News>)>,
         workers: Vec<Simulated>,
-        start: Instant,
         now: Instant,
     }
 
@@ -227,7 +226,6 @@ mod tests {
                 leader,
                 members,
                 workers: (0..5).map(|_| worker()).collect(),
-                start: now,
                 now,
             }
         }
@@ -297,7 +295,7 @@ mod tests {
                         }
                     }
                     _ => {
-                        if cluster.workers[worker].has_backlog && random.below(300) == 0 {
+                        if cluster.workers[worker].has_backlog && random.below(100) == 0 {
                             cluster.workers[worker].has_backlog = false;
                             bound_at = bound_at.max(cluster.workers[worker].at);
                             cluster.pace_of(worker).backlog_done();
