@@ -17,6 +17,15 @@ pub const READ_AHEAD_BYTES: usize = 32 << 20;
 /// Smallest block, however many partitions there are.
 pub const BLOCK_BYTES_MIN: usize = 4 << 10;
 
+/// A live job's broker gathers messages for this part of an epoch's length ...
+pub const FETCHES_PER_EPOCH: u32 = 4;
+
+/// ... and no longer than this, which is also how long the end of a partition may stay unknown ...
+pub const FETCH_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// ... or until they are so many bytes.
+pub const FETCH_BYTES: usize = 64 << 10;
+
 /// An epoch holds at most this many records over all partitions of all inputs of the job.
 pub const EPOCH_RECORDS: usize = 100_000;
 

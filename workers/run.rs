@@ -213,6 +213,9 @@ impl Outcome {
             row("epoch latency p50", millis(summary.latency_us.p50)),
             row("  (taken to    p99", millis(summary.latency_us.p99)),
             row("  committed) p99.9", millis(summary.latency_us.p999)),
+            row("  until sealed p50", millis(summary.open_us.p50)),
+            row("  waiting      p50", millis(summary.waiting_us.p50)),
+            row("  transaction  p50", millis(summary.transaction_us.p50)),
             row("state", HumanBytes(summary.state_bytes).to_string()),
         ];
         for (reason, count) in &summary.dead_letters {

@@ -59,8 +59,8 @@ pub(super) fn spawn_committers(
         let sink = Keeping { sink, keep };
         let (shared, events) = (Arc::clone(shared), checkpointer.events());
         let told: committer::Told = Box::new(move |committed| match committed {
-            Ok(epochs) => {
-                shared.metrics.committed(epochs, now());
+            Ok(made) => {
+                shared.metrics.committed(made.epochs, made.begun, now());
                 shared.moved_on();
                 // A checkpointer that has ended has said why.
                 let _ = events.send(Event::Committed);
@@ -173,6 +173,7 @@ fn hand_over(
         metrics.sealed(
             sealed.epoch,
             sealed.rows.iter().map(|rows| rows.bytes.len()).sum(),
+            now(),
         );
         shared.moved_on();
         if let Err(error) = queue.seal(sealed) {

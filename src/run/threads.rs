@@ -9,6 +9,8 @@ use crate::checkpoint::checkpointer::Event;
 use crate::checkpoint::row::StateRow;
 use crate::cluster::sockets::Connection;
 use crate::error::{Error, Result};
+use crate::limits;
+use crate::pace::Cutting;
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
@@ -164,8 +166,12 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
     if let Some(kafka) = plan.kafka.as_ref().filter(|_| !topics.is_empty()) {
         let (send, requested) = channel();
         let (answer, woken, settings) = (answer.clone(), thread::current(), kafka.settings.clone());
+        let gather = match plan.cutting {
+            Cutting::Live { interval } => interval / limits::FETCHES_PER_EPOCH,
+            Cutting::Finite => limits::FETCH_WAIT_MAX,
+        };
         let read = move || {
-            crate::source::topics::read(&settings, topics, &requested, &answer, || woken.unpark());
+            crate::source::topics::read(&settings, gather, topics, &requested, &answer, || woken.unpark());
         };
         spawn("consumer", Box::new(read))?;
         requests.topics = Some(send);
