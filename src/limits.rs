@@ -131,8 +131,12 @@ pub const ROWS_BYTES: usize = 256 << 10;
 /// A broken data connection ends the process after this long, unless the link to the same peer has said why before.
 pub const BROKEN_CONNECTION: Duration = Duration::from_secs(1);
 
-/// A worker that finished no turn of its loop for so long ends its process.
+/// A worker that makes no progress for so long ends its process. Setting `[cluster] stall_timeout_ms`.
+/// Looked at every [`WATCH`].
 pub const STALL: Duration = Duration::from_secs(30);
+
+/// Between two looks at the workers.
+pub const WATCH: Duration = Duration::from_millis(500);
 
 const _: () = assert!(
     HEARTBEAT.as_millis() * 4 <= SILENCE.as_millis(),
