@@ -5,11 +5,11 @@ use super::table::Table;
 use std::path::Path;
 use std::time::Duration;
 use tidegate::cluster::secure::Certificates;
-use tidegate::limits::{CLUSTER_START_TIMEOUT_MS, SECRET_BYTES_MIN};
+use tidegate::limits::{CLUSTER_START_TIMEOUT_MS, SECRET_BYTES_MIN, STALL};
 use tidegate::secret::Secret;
 
-/// An hour is longer than anybody waits for a host.
-const START_TIMEOUTS_MS: std::ops::RangeInclusive<i64> = 1..=3_600_000;
+/// An hour is longer than anybody waits.
+const TIMEOUTS_MS: std::ops::RangeInclusive<i64> = 1..=3_600_000;
 
 /// What the processes of a job share beside the job itself.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Processes {
     pub certificates: Option<Certificates>,
     /// How long a start waits for all of them.
     pub start_timeout: Duration,
+    /// A worker that makes no progress for so long has stalled.
+    pub stall_timeout: Duration,
 }
 
 impl Default for Processes {
@@ -28,6 +30,7 @@ impl Default for Processes {
             secret: None,
             certificates: None,
             start_timeout: Duration::from_millis(CLUSTER_START_TIMEOUT_MS),
+            stall_timeout: STALL,
         }
     }
 }
@@ -59,13 +62,19 @@ pub fn processes(mut section: Table<'_>, directory: &Path) -> Processes {
             key,
             authority,
         });
-    let timeout = section.integer("start_timeout_ms", START_TIMEOUTS_MS);
+    let mut timeout = |key, default| {
+        let timeout = section.integer(key, TIMEOUTS_MS);
+        let timeout = timeout.and_then(|timeout| u64::try_from(timeout).ok());
+        timeout.map_or(default, Duration::from_millis)
+    };
+    let default = Processes::default();
+    let start_timeout = timeout("start_timeout_ms", default.start_timeout);
+    let stall_timeout = timeout("stall_timeout_ms", default.stall_timeout);
     section.finish();
     Processes {
         secret: secret.map(|secret| Secret::new(secret.value)),
         certificates,
-        start_timeout: timeout
-            .and_then(|timeout| u64::try_from(timeout).ok())
-            .map_or(Processes::default().start_timeout, Duration::from_millis),
+        start_timeout,
+        stall_timeout,
     }
 }
