@@ -48,6 +48,29 @@ pub struct Error {
 /// Results of everything that can stop the job.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::Usage,
+        Kind::Configuration,
+        Kind::InputGone,
+        Kind::StateDamaged,
+        Kind::AnotherInstance,
+        Kind::WriteFailed,
+        Kind::Fenced,
+        Kind::Unreachable,
+        Kind::PeerLost,
+        Kind::Stalled,
+        Kind::Internal,
+        Kind::Aborted,
+    ];
+
+    /// The kind that a process ended with this exit code for.
+    pub fn of_code(code: i32) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as i32 == code)
+    }
+}
+
 impl Error {
     /// A failure of this kind with its one line.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {

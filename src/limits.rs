@@ -103,6 +103,19 @@ pub const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Shortest shared secret of a cluster: whoever listens in may try to guess it.
 pub const SECRET_BYTES_MIN: usize = 16;
 
+/// When one process of a launched cluster has ended, the others have this long to end by themselves: a frozen one
+/// is missed after [`SILENCE`], and who has noticed that ends at once.
+pub const GRACE: Duration = Duration::from_secs(6);
+
+/// A launched cluster that has died is started again after this pause, which doubles with every death ...
+pub const RESTART: Duration = Duration::from_millis(100);
+
+/// ... up to this one ...
+pub const RESTART_MAX: Duration = Duration::from_secs(10);
+
+/// ... and is the first one again for a cluster that lived so long.
+pub const HEALTHY: Duration = Duration::from_secs(60);
+
 /// A message between processes travels in frames of at most so much ...
 pub const FRAME_BYTES: usize = 64 << 10;
 
@@ -118,8 +131,12 @@ pub const ROWS_BYTES: usize = 256 << 10;
 /// A broken data connection ends the process after this long, unless the link to the same peer has said why before.
 pub const BROKEN_CONNECTION: Duration = Duration::from_secs(1);
 
-/// A worker that finished no turn of its loop for so long ends its process.
+/// A worker that makes no progress for so long ends its process. Setting `[cluster] stall_timeout_ms`.
+/// Looked at every [`WATCH`].
 pub const STALL: Duration = Duration::from_secs(30);
+
+/// Between two looks at the workers.
+pub const WATCH: Duration = Duration::from_millis(500);
 
 const _: () = assert!(
     HEARTBEAT.as_millis() * 4 <= SILENCE.as_millis(),

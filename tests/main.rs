@@ -44,6 +44,7 @@ mod cases {
     mod kafka_topics; // Topics that are not what they were: refused by name; and compaction.
     mod kafka_zombies; // A frozen instance that wakes after another has taken over, and one that is not wanted.
     mod kills; // Killed anywhere and started again, the final files are the same.
+    mod launcher; // Clusters that are launched: watched, killed, frozen, started again, interrupted.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.

@@ -15,7 +15,9 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker or the registry cannot be reached, or refuses us
+    9  unreachable: a broker, the registry or a process of the cluster cannot be reached, or refuses us
+   10  peer lost: another process of the cluster has ended or fallen silent; it is the cause
+   11  stalled: a worker makes no progress
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 
@@ -69,6 +71,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Runs a job: to the end of its files, or for as long as they grow
     Run(RunArguments),
+    /// Runs a job in several processes of this machine, watches them, and starts them again when one dies
+    Cluster(LaunchArguments),
     /// Says what a job file means, or everything that is wrong with it, without running it
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
@@ -125,7 +129,7 @@ pub struct ClusterArguments {
     #[arg(long, value_name = "P", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub processes: u16,
     /// Which of them this one is; 0 leads
-    #[arg(long, value_name = "I", default_value_t = 0, requires = "hosts")]
+    #[arg(long, value_name = "I", default_value_t = 0)]
     pub process: u16,
     /// Their addresses, one `host:port` a line, that of process 0 first
     #[arg(long, value_name = "FILE")]
@@ -133,6 +137,42 @@ pub struct ClusterArguments {
     /// Counts the starts of the cluster: processes of another one are turned away
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub generation: u64,
+    /// The process id of the `tidegate cluster` that has started this one (workers/launched.rs)
+    #[arg(long, hide = true, value_name = "PID")]
+    pub launcher: Option<u32>,
+    /// The addresses of all processes; standard input is the listening socket of this one's
+    #[arg(long, hide = true, value_name = "ADDRESS,...", requires = "launcher")]
+    #[arg(value_delimiter = ',', conflicts_with = "hosts")]
+    pub addresses: Vec<String>,
+}
+
+/// Of `cluster`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate cluster day/job.toml --processes 2 --workers 2")]
+pub struct LaunchArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Processes, on this machine; the results do not depend on it
+    #[arg(long, value_name = "P", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
+    pub processes: u16,
+    /// Worker threads of each process
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Goes on reading as the files grow, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Appends to output files that were there before the job's first start, instead of refusing them
+    #[arg(long)]
+    pub append: bool,
+    /// Fences an instance of the job that is alive, instead of leaving it alone; for outputs in Kafka
+    #[arg(long)]
+    pub take_over: bool,
+    /// Passes over messages that retention has removed before they were read, instead of refusing
+    #[arg(long)]
+    pub accept_gap: bool,
+    /// Prints the status every second and the final summary as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Of `check`.
@@ -339,10 +379,22 @@ impl Arguments {
                     LevelFilter::ERROR
                 }
                 Command::Consume(_) => LevelFilter::WARN,
-                Command::Run(_) | Command::Produce(_) | Command::Generate(_) | Command::Demo(_) => {
-                    LevelFilter::INFO
-                }
+                Command::Run(_)
+                | Command::Cluster(_)
+                | Command::Produce(_)
+                | Command::Generate(_)
+                | Command::Demo(_) => LevelFilter::INFO,
             },
         }
+    }
+
+    /// The options that a process started by this one takes over.
+    pub fn passed_on(&self) -> Vec<String> {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let level = self.level().to_string().to_lowercase();
+        vec![format!("--log={level}"), format!("--log-format={format}")]
     }
 }

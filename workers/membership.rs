@@ -2,10 +2,10 @@
 
 use crate::arguments::ClusterArguments;
 use crate::job::Job;
+use crate::launched;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tidegate::cluster::{self, Cluster, Membership, Settings};
 use tidegate::error::{Error, Kind, Result};
 use tidegate::limits;
@@ -20,13 +20,14 @@ pub fn join(arguments: &ClusterArguments, job: &Job, plan: &mut Plan) -> Result<
     let ClusterArguments {
         processes, process, ..
     } = *arguments;
-    let Some(hosts) = &arguments.hosts else {
-        return match processes {
-            1 => Ok(None),
-            _ => Err(usage(
-                "--processes needs --hosts, the addresses of all of them".to_owned(),
-            )),
-        };
+    let addresses = match &arguments.hosts {
+        Some(hosts) => read(hosts, usize::from(processes))?,
+        None if processes == 1 => return Ok(None),
+        None if arguments.addresses.is_empty() => {
+            let message = "--processes needs --hosts, the addresses of all of them";
+            return Err(usage(message.to_owned()));
+        }
+        None => arguments.addresses.clone(),
     };
     if process >= processes {
         return Err(usage(format!(
@@ -46,36 +47,35 @@ pub fn join(arguments: &ClusterArguments, job: &Job, plan: &mut Plan) -> Result<
             workers: plan.workers,
             plan_hash: plan.plan_hash,
         },
-        addresses: addresses(hosts, plan.processes)?,
-        listener: None,
-        secret: secret()?,
-        certificates: None,
-        start_timeout: Duration::from_millis(limits::CLUSTER_START_TIMEOUT_MS),
+        addresses,
+        listener: match arguments.launcher.is_some() {
+            true => Some(Arc::new(launched::listener()?)),
+            false => None,
+        },
+        secret: secret(job)?,
+        certificates: job.processes.certificates.clone(),
+        start_timeout: job.processes.start_timeout,
         silence: limits::SILENCE,
-        lost: Arc::new(end),
+        // This process ends with its peer, at once, for its workers can only wait.
+        lost: Arc::new(|error| launched::end(&error)),
     };
-    cluster::assemble(settings).map(Some)
+    let cluster = cluster::assemble(settings)?;
+    launched::tell_peers(&cluster.parting);
+    Ok(Some(cluster))
 }
 
-/// A peer is lost: this process ends with it, at once, for its workers can only wait.
-fn end(error: Error) {
-    eprintln!("{error}");
-    std::process::exit(error.kind as i32);
-}
-
-fn secret() -> Result<Secret> {
-    let missing = || {
+/// The launcher's secret, made for this one cluster, or else the job's own.
+fn secret(job: &Job) -> Result<Secret> {
+    let launchers = std::env::var(SECRET_VARIABLE).ok().map(Secret::new);
+    launchers.or_else(|| job.processes.secret.clone()).ok_or_else(|| {
         usage(format!(
-            "several processes need a secret that all of them know: set {SECRET_VARIABLE}"
+            "several processes need a secret that all of them know: set {SECRET_VARIABLE}, or `secret` in [cluster]"
         ))
-    };
-    std::env::var(SECRET_VARIABLE)
-        .map(Secret::new)
-        .map_err(|_| missing())
+    })
 }
 
 /// By process; empty lines and those with `#` do not count.
-fn addresses(hosts: &Path, processes: usize) -> Result<Vec<String>> {
+fn read(hosts: &Path, processes: usize) -> Result<Vec<String>> {
     let failed = |what: String| Error::new(Kind::Configuration, format!("{}: {what}", hosts.display()));
     let text = fs::read_to_string(hosts).map_err(|error| failed(error.to_string()))?;
     let lines = text.lines().map(str::trim);

@@ -2,6 +2,7 @@
 
 use crate::arguments::RunArguments;
 use crate::job::{Job, Output, OutputPlace};
+use crate::launched::{self, Report};
 use crate::membership;
 use crate::plan;
 use crate::print::{print, print_json};
@@ -10,20 +11,31 @@ use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::cluster::Cluster;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
+use tidegate::limits;
+use tidegate::pace::Cutting;
 use tidegate::run::{Plan, Shared, Summary, member};
+use tidegate::watchdog::Watcher;
 
 /// Between two looks at the counters.
 const PROGRESS: Duration = Duration::from_millis(500);
 
-/// Runs the job file of the command line.
+/// Runs the job file of the command line. Whoever waits for this process is told why it fails.
 pub fn run(arguments: &RunArguments) -> Result<()> {
+    launched::end_on_panic();
+    if let Some(launcher) = arguments.cluster.launcher {
+        launched::tie_to(launcher)?;
+    }
+    obey(arguments).inspect_err(launched::say_why)
+}
+
+fn obey(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
     job.append |= arguments.append;
     let mut plan = Plan {
@@ -34,12 +46,10 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let Some(cluster) = membership::join(&arguments.cluster, &job, &mut plan)? else {
         return run_job(&job, plan, None)?.show(arguments.json);
     };
-    let parting = cluster.parting.clone();
-    let ended = match cluster.is_leader() {
-        true => run_job(&job, plan, Some(cluster)).and_then(|outcome| outcome.show(arguments.json)),
+    match cluster.is_leader() {
+        true => run_job(&job, plan, Some(cluster))?.show(arguments.json),
         false => follow(&job, plan, cluster),
-    };
-    ended.inspect_err(|error| parting.failed(error))
+    }
 }
 
 /// Runs this process's share of a job that another process leads.
@@ -47,7 +57,7 @@ fn follow(job: &Job, plan: Plan, cluster: Cluster) -> Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let joined = member::join(plan, cluster)?;
     let shared = joined.shared();
-    watched(signals, shared, || joined.run(plan::build(job)))
+    watched(job, signals, shared, || joined.run(plan::build(job)))
 }
 
 /// Runs a job by its plan to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
@@ -56,7 +66,7 @@ pub fn run_job(job: &Job, plan: Plan, cluster: Option<Cluster>) -> Result<Outcom
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let started = tidegate::run::start(plan)?;
     let shared = started.shared();
-    let summary = watched(signals, shared, || started.run(plan::build(job), cluster))?;
+    let summary = watched(job, signals, shared, || started.run(plan::build(job), cluster))?;
     let places = |output: &Output| match &output.place {
         OutputPlace::Files { files, .. } => files.iter().map(|file| file.display().to_string()).collect(),
         OutputPlace::Topic(name) => vec![format!("kafka:{name}")],
@@ -72,16 +82,46 @@ pub fn run_job(job: &Job, plan: Plan, cluster: Option<Cluster>) -> Result<Outcom
     })
 }
 
-/// Runs with Ctrl-C taken care of and progress shown.
-fn watched<T>(signals: Signals, shared: Arc<Shared>, run: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs with Ctrl-C taken care of, progress shown, and workers that stand still found out.
+fn watched<T>(
+    job: &Job,
+    signals: Signals,
+    shared: Arc<Shared>,
+    run: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let ended = Arc::new(AtomicBool::new(false));
+    end_on_stall(Arc::downgrade(&shared), job.processes.stall_timeout)?;
     end_on_signals(signals, Arc::clone(&shared))?;
+    launched::report_status(Arc::downgrade(&shared), shared.pace.cutting() != Cutting::Finite)?;
     let progress = show_progress(shared, Arc::clone(&ended))?;
     let result = run();
     ended.store(true, Ordering::Release);
     progress.thread().unpark();
     let _ = progress.join(); // it only prints
     result
+}
+
+/// A worker that stands still ends the process: nobody else can make it go on, and all wait for it.
+fn end_on_stall(shared: Weak<Shared>, stall: Duration) -> Result<()> {
+    let look = move || {
+        let mut watcher = Watcher::new(stall);
+        while let Some(shared) = shared.upgrade() {
+            if let Some(error) = watcher.look(&shared.watch, now()) {
+                launched::end(&error);
+            }
+            drop(shared);
+            thread::park_timeout(limits::WATCH.min(stall / 4));
+        }
+    };
+    let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(look);
+    thread
+        .map(drop)
+        .map_err(|error| Error::internal(format!("a thread cannot be started: {error}")))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stalled worker is found by the clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// The first signal drains, the second one aborts.
@@ -161,9 +201,20 @@ pub struct Outcome {
 impl Outcome {
     /// On standard output.
     fn show(&self, json: bool) -> Result<()> {
-        match json {
-            true => self.print_json(),
-            false => print(&self.table()),
+        match (launched::is_launched(), json) {
+            (false, true) => self.print_json(),
+            (false, false) => print(&self.table()),
+            (true, true) => {
+                let json = serde_json::to_string(self);
+                launched::report(&Report::Result(
+                    json.map_err(|error| Error::internal(error.to_string()))?,
+                ));
+                Ok(())
+            }
+            (true, false) => {
+                launched::report(&Report::Result(self.table()));
+                Ok(())
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// "I have all my connections."
@@ -126,13 +126,11 @@ fn connect_all(settings: &Settings, deadline: Instant) -> Result<Vec<Option<[Con
         knocking: Mutex::default(),
         membership,
     });
-    let accepting = {
-        let (door, listener) = (Arc::clone(&door), Arc::clone(&listener));
-        spawn("cluster-accept".to_owned(), move || door.accept(&listener))?
-    };
+    let (accepting, ours) = (Arc::clone(&door), Arc::clone(&listener));
+    spawn("cluster-accept".to_owned(), move || accepting.accept(&ours))?;
     let connected = connect_to_all(&door, settings, deadline);
     if connected.is_err() {
-        door.stop(&listener, accepting);
+        door.stop(&listener);
     }
     connected
 }
@@ -227,9 +225,11 @@ fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), WouldBlock | TimedOut)
 }
 
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let thread = thread::Builder::new().name(name).spawn(run);
-    thread.map_err(|error| Error::internal(format!("a thread cannot be started: {error}")))
+    thread
+        .map(drop)
+        .map_err(|error| Error::internal(format!("a thread cannot be started: {error}")))
 }
 
 impl Door {
@@ -270,12 +270,11 @@ impl Door {
     }
 
     /// Listens no longer: a start that has failed must not turn away who comes for the next one.
-    fn stop(&self, listener: &TcpListener, accepting: JoinHandle<()>) {
+    fn stop(&self, listener: &TcpListener) {
         self.is_closed.store(true, Ordering::Release);
-        let own = listener.local_addr();
-        // A connection of our own wakes the thread; without one it ends with the process.
-        if own.is_ok_and(|own| TcpStream::connect_timeout(&own, limits::HANDSHAKE).is_ok()) {
-            let _ = accepting.join();
+        if let Ok(own) = listener.local_addr() {
+            // A connection of our own wakes the thread; without one it ends with the process.
+            let _ = TcpStream::connect_timeout(&own, limits::HANDSHAKE);
         }
     }
 

@@ -217,7 +217,7 @@ fn an_index_is_taken_once() {
     let hosts = Hosts::new(2);
     let mut clusters = all([0, 1].map(|process| start(hosts.settings(process))).into());
     let mut second = hosts.settings(1);
-    second.start_timeout = SHORT;
+    (second.start_timeout, second.listener) = (SHORT, Some(Arc::clone(&Hosts::new(1).0[0])));
     let refused = failure(start(second));
     let words = "an index that is taken: process 1 is there";
     assert!(refused.message.contains(words), "{refused}");
@@ -228,8 +228,8 @@ fn an_index_is_taken_once() {
 /// A process that dies while others are still missing leaves its seat to its successor.
 #[test]
 fn a_process_may_die_and_come_again_during_the_start() {
-    let hosts = Hosts::new(3);
     for died in [0, 1] {
+        let hosts = Hosts::new(3);
         let stays = start(hosts.settings(1 - died));
         let mut first = hosts.settings(died);
         first.start_timeout = SHORT;

@@ -207,7 +207,7 @@ impl Carried {
     fn carry(mut self) -> io::Result<()> {
         // What came with the end of the handshake.
         self.take_arrived()?;
-        while !(self.is_remote_done && self.is_local_done && !self.session.wants_write()) {
+        while !self.is_done() {
             let (remote, local) = self.wait()?;
             if remote.contains(PollFlags::OUT) {
                 patient(self.session.write_tls(&mut self.remote))?;
@@ -230,6 +230,12 @@ impl Carried {
         }
         // What the peer has not read yet is still delivered.
         self.remote.shutdown(Shutdown::Write)
+    }
+
+    /// Whether both sides have said all, and all of it has been handed on.
+    fn is_done(&self) -> bool {
+        let is_handed_on = self.arrived.is_empty() && !self.session.wants_write();
+        self.is_remote_done && self.is_local_done && is_handed_on
     }
 
     /// Waits until one of the sockets is ready for what is wanted of it.

@@ -49,6 +49,7 @@ use crate::sink::encode::{Encoding, Format, Route};
 use crate::source::InputSettings;
 use crate::source::partition::Start;
 use crate::time::{Epoch, Millis};
+use crate::watchdog::Watch;
 use leader::Members;
 use messages::post;
 use serde::{Deserialize, Serialize};
@@ -336,6 +337,8 @@ pub struct Shared {
     pub pace: Pace,
     /// What is counted.
     pub metrics: Metrics,
+    /// That the workers make progress.
+    pub watch: Watch,
     /// Live: partitions found since the start.
     pub found: Mutex<Vec<FoundPartition>>,
     /// How many those are, for a look without the lock.
@@ -360,6 +363,7 @@ impl Shared {
         Shared {
             pace,
             metrics,
+            watch: Watch::default(),
             found: Mutex::default(),
             found_count: AtomicUsize::new(0),
             failure: OnceLock::new(),

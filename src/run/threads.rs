@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
+use crate::watchdog;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -42,6 +43,7 @@ pub(super) fn run_workers(
     let work = move |worker: &mut timely::worker::Worker| {
         let (index, peers) = (worker.index(), worker.peers());
         shared_in.pace.register();
+        shared_in.watch.begin(index);
         let Ok(changed) = events.lock().map(|events| changed(events.clone(), index)) else {
             return;
         };
@@ -84,6 +86,7 @@ pub(super) fn run_workers(
         };
         let station = Station::new(worker, &plan, &shared_in, entrances, requests, answers);
         end.is_good = station.run(&recovered).is_ok();
+        watchdog::ended();
         if !end.is_good {
             // Dropped while their inputs are still open: nothing downstream sees an end that is none.
             worker

@@ -21,6 +21,7 @@ use crate::pace::Cutting;
 use crate::source::partition::Start;
 use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
+use crate::watchdog;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
@@ -129,6 +130,7 @@ impl<'a> Station<'a> {
             if shared.has_failed() {
                 return Err(Stopped);
             }
+            watchdog::stepping();
             worker.step_or_park(Some(limits::PARK));
         }
         Ok(())
@@ -368,11 +370,13 @@ impl<'a> Station<'a> {
             true => self.park(),
             false => Duration::ZERO,
         };
+        watchdog::stepping();
         self.worker.step_or_park(Some(park));
         if !park.is_zero() {
             // A call that may park schedules nothing.
             self.worker.step();
         }
+        watchdog::turned();
         let sealed = self.shared.metrics.sealed.load(Ordering::Relaxed);
         while let Some((epoch, count)) = self.in_flight.front() {
             if *epoch > sealed {

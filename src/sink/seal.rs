@@ -14,6 +14,7 @@ use super::{Rows, SealedEpoch};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::record::Messages;
 use crate::time::Epoch;
+use crate::watchdog::Operator;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -49,6 +50,7 @@ pub fn seal<'s>(
     gates: Vec<ShardGate>,
 ) {
     let scope = rows.scope();
+    let watched = Operator::named("seal");
     let mut builder = OperatorBuilder::new("seal".to_owned(), scope);
     let mut rows = builder.new_input(
         rows,
@@ -63,6 +65,7 @@ pub fn seal<'s>(
         let mut closed = vec![None::<Epoch>; peers];
         let mut gates = gates;
         move |frontiers| {
+            watched.enter();
             rows.for_each(|capability, batch| {
                 pending.entry(*capability.time()).or_default().rows.append(batch);
             });

@@ -119,7 +119,7 @@ const LAWS: &[Room] = &[
     // Operators see state rows and nothing else of checkpoints.
     closed(
         "src/operators/",
-        &["operators", "checkpoint"],
+        &["operators", "checkpoint", "watchdog"],
         &[
             "timely",
             "differential_dataflow",
@@ -177,7 +177,7 @@ const LAWS: &[Room] = &[
     ),
     room(
         "src/sink/",
-        &["sink", "format", "checkpoint", "crash", "kafka"],
+        &["sink", "format", "checkpoint", "crash", "kafka", "watchdog"],
         &[
             "timely",
             "serde",
@@ -191,6 +191,8 @@ const LAWS: &[Room] = &[
     ),
     // It wakes the workers, and is told the time.
     room("src/pace", &["pace", "source"], &["serde"]),
+    // It is told the time; the thread that looks is the program's.
+    closed("src/watchdog.rs", &[], &[]),
     room("src/crash.rs", &[], &["rustix", "tracing"]),
     // The one room that makes a Kafka client; rustls to learn what is wrong with a certificate.
     room(
@@ -227,6 +229,7 @@ const LAWS: &[Room] = &[
             "sink",
             "checkpoint",
             "cluster",
+            "watchdog",
             "format",
             "crash",
             "kafka",
