@@ -53,16 +53,18 @@ static EXPECTED: LazyLock<Files> = LazyLock::new(|| {
 });
 
 /// A job that is fed step by step.
-struct Fed {
-    directory: Directory,
-    random: Random,
+pub struct Fed {
+    /// Of the job.
+    pub directory: Directory,
+    /// What is done by chance.
+    pub random: Random,
     /// By file: how much of it is there.
     there: BTreeMap<&'static str, usize>,
 }
 
 impl Fed {
     /// All tables, and no event yet.
-    fn new(seed: u64) -> Fed {
+    pub fn new(seed: u64) -> Fed {
         let directory = Directory::in_memory();
         write_job(&directory, OFTEN, "");
         let mut there = BTreeMap::new();
@@ -86,7 +88,7 @@ impl Fed {
     }
 
     /// The files that are not there from the start.
-    fn add_later_files(&mut self) {
+    pub fn add_later_files(&mut self) {
         for name in LATER {
             self.directory.write(name, "");
             self.there.insert(name, 0);
@@ -94,7 +96,7 @@ impl Fed {
     }
 
     /// Appends some bytes to every file, cut anywhere; all that is left, in the last of the steps.
-    fn append(&mut self, is_last: bool) {
+    pub fn append(&mut self, is_last: bool) {
         for (name, there) in &mut self.there {
             let content = &QUIET[*name][*there..];
             let most = if is_last {
@@ -122,7 +124,7 @@ impl Fed {
     }
 
     /// Waits until every complete line that is there is committed.
-    fn until_committed(&self, running: &mut Running) {
+    pub fn until_committed(&self, running: &mut Running) {
         let complete = |name: &str, there: usize| {
             QUIET[name][..there]
                 .iter()
@@ -148,7 +150,7 @@ impl Fed {
     }
 
     /// A finite run closes what no watermark has closed; then everything is as expected.
-    fn assert_complete(&self, story: &str) {
+    pub fn assert_complete(&self, story: &str) {
         run(&self.directory, 2).with_code(0);
         let found = outputs(&self.directory);
         assert_eq!(
