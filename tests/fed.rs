@@ -12,6 +12,7 @@ use crate::day::{
     Files, OFTEN, count_lines, generated, in_directory, inputs, outputs, run, status, write_job,
 };
 use crate::harness::Directory;
+use crate::process::Running;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::LazyLock;
@@ -126,6 +127,13 @@ impl Fed {
         self.there
             .iter()
             .all(|(name, there)| committed.get(*name).copied().unwrap_or(0) == complete(name, *there))
+    }
+
+    /// Waits until every complete line that is there is committed.
+    #[track_caller]
+    pub fn until_committed(&self, running: &mut Running) {
+        let committed = running.until(|| self.is_committed());
+        assert!(committed, "it ended by itself:\n{}", running.log());
     }
 
     /// A finite run closes what no watermark has closed; then everything is as expected.

@@ -21,7 +21,7 @@ use crate::limits;
 use crate::pace::{Here, Pace};
 use crate::time::Epoch;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -145,7 +145,7 @@ fn listen(received: &Receiver<Vec<u8>>, shared: &Shared, events: &Sender<Event>)
                     pace.hear(told, now());
                 }
             }
-            Ok(ToLeader::Counted(counted)) => count(shared, std::mem::replace(&mut before, counted), counted),
+            Ok(ToLeader::Counted(counted)) => count(shared, &mut before, counted),
             Ok(ToLeader::Changed {
                 worker,
                 epoch,
@@ -163,18 +163,20 @@ fn listen(received: &Receiver<Vec<u8>>, shared: &Shared, events: &Sender<Event>)
     }
 }
 
-/// Adds what a member has counted since `before`.
-fn count(shared: &Shared, before: Counted, counted: Counted) {
+/// Adds what a member has counted since `before`. Its workers post by turns, so an older figure may come later.
+fn count(shared: &Shared, before: &mut Counted, counted: Counted) {
     let metrics = &shared.metrics;
-    let more = |before: u64, now: u64| now.saturating_sub(before);
-    let messages = more(before.messages_in, counted.messages_in);
-    metrics.messages_in.fetch_add(messages, Ordering::Relaxed);
+    let rise = |total: &AtomicU64, before: &mut u64, now: u64| {
+        total.fetch_add(now.saturating_sub(*before), Ordering::Relaxed);
+        *before = now.max(*before);
+    };
+    rise(&metrics.messages_in, &mut before.messages_in, counted.messages_in);
     metrics
         .event_time
         .fetch_max(counted.event_time, Ordering::Relaxed);
-    let reasons = before.dead_letters.iter().zip(counted.dead_letters);
+    let reasons = before.dead_letters.iter_mut().zip(counted.dead_letters);
     for (total, (before, now)) in metrics.dead_letters.iter().zip(reasons) {
-        total.fetch_add(more(*before, now), Ordering::Relaxed);
+        rise(total, before, now);
     }
     // One that is committed already would be counted as the next epoch's.
     if let Some(epoch) = counted

@@ -96,7 +96,10 @@ pub(super) fn run_workers(
                 .into_iter()
                 .for_each(|id| worker.drop_dataflow(id));
             drop(end);
-            while !is_alone {
+            if is_alone {
+                return;
+            }
+            loop {
                 // A worker that returned would tell the other processes that it is complete. This one exits.
                 thread::park();
             }

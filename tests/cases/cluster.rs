@@ -9,7 +9,10 @@
 
 use crate::cluster::{Cluster, Shape, start_cluster};
 use crate::day::{HALFWAY, UNDISTURBED, assert_outputs, day, in_directory, outputs, run, status};
+use crate::fed::Fed;
 use crate::harness::Directory;
+use crate::kafka::{Attached, Layout, TopicJob, shared, small_day};
+use rustix::process::Signal;
 use tidegate::checkpoint::unreliable::Random;
 use tidegate::crash::POINTS;
 use tidegate::error::Kind;
@@ -131,6 +134,77 @@ fn killed_at_any_time_and_restarted_in_another_shape() {
     assert!(kills > 5, "only {kills} kills came before the end");
 }
 
+/// Appends to followed files and kills one process or the other in between.
+fn followed_and_killed(seed: u64) {
+    let mut fed = Fed::new(seed);
+    let mut story = format!("seed {seed}:");
+    let mut shape = (2, 1);
+    let follow = |fed: &Fed, shape| start_cluster(&fed.directory, shape, &["--follow"], |_| Vec::new());
+    let mut cluster = follow(&fed, shape);
+    for step in 0..6 {
+        if step == 2 {
+            fed.add_later_files();
+        }
+        fed.append(step == 5);
+        if fed.random.below(3) > 0 {
+            fed.until_committed(&mut cluster.0[0]);
+            story.push_str(" committed,");
+        }
+        let victim = fed.random.below(shape.0 as u64) as usize;
+        story.push_str(&format!(" {victim} of {shape:?} killed;"));
+        for ended in cluster.kill(victim) {
+            assert_eq!(ended.code, Some(Kind::PeerLost as i32), "{story} {ended:?}");
+        }
+        shape = SHAPES[fed.random.below(SHAPES.len() as u64) as usize];
+        cluster = follow(&fed, shape);
+    }
+    fed.until_committed(&mut cluster.0[0]);
+    cluster.0[0].signal(Signal::INT);
+    cluster.succeeded();
+    fed.assert_complete(&story);
+}
+
+#[test]
+fn followed_and_killed_in_between() {
+    (20..22).for_each(followed_and_killed);
+}
+
+/// Topics: each process reads its share of the partitions, and the leader's producers write.
+#[test]
+fn over_topics_killed_and_restarted_in_another_shape() {
+    let layout = Layout {
+        shards: 2,
+        ..Layout::on(shared())
+    };
+    let topics = TopicJob::new(&small_day(91, 40, &[]), layout);
+    let attached = Attached::new(shared(), &topics.output_topics());
+    let follow = |shape| start_cluster(&topics.directory, shape, &["--follow"], |_| Vec::new());
+    let lives = [((2, 1), 1), ((1, 2), 0), ((2, 2), 0), ((3, 1), 2)];
+    for (part, (shape, victim)) in (1..).zip(lives) {
+        let mut cluster = follow(shape);
+        topics.feed(part, 6);
+        if part % 2 == 0 {
+            topics.until_committed(&mut cluster.0[0]);
+        } else {
+            cluster.0[0].until_logged("started");
+        }
+        cluster.kill(victim);
+    }
+    let mut cluster = follow((2, 1));
+    topics.feed(1, 1);
+    topics.until_committed(&mut cluster.0[0]);
+    // A second cluster takes the job over: the first one is fenced, and ends.
+    let take_over = ["--follow", "--take-over"];
+    let mut second = start_cluster(&topics.directory, (2, 1), &take_over, |_| Vec::new());
+    second.0[0].until_logged("started");
+    let ended = cluster.wait();
+    assert_eq!(ended[0].code, Some(Kind::Fenced as i32), "{ended:?}");
+    assert_eq!(ended[1].code, Some(Kind::PeerLost as i32), "{ended:?}");
+    second.0[0].signal(Signal::INT);
+    second.succeeded();
+    topics.hold(Some(&attached), "killed in four shapes and taken over");
+}
+
 /// Ctrl-C at a member drains the whole job.
 #[test]
 fn a_member_that_is_interrupted_drains_the_job() {
@@ -138,7 +212,7 @@ fn a_member_that_is_interrupted_drains_the_job() {
     let mut cluster = start_cluster(&directory, (2, 1), &["--follow"], |_| Vec::new());
     let mut begun = || status_epoch(&directory).is_some_and(|epoch| epoch > 0);
     assert!(cluster.0[0].until(&mut begun), "{}", cluster.0[0].log());
-    cluster.0[1].signal(rustix::process::Signal::INT);
+    cluster.0[1].signal(Signal::INT);
     cluster.succeeded();
     run(&directory, 1).with_code(0);
     let found = outputs(&directory);
@@ -160,6 +234,6 @@ fn a_second_cluster_on_the_same_job_is_refused() {
     let ended = second.wait();
     assert_eq!(ended[0].code, Some(Kind::AnotherInstance as i32), "{ended:?}");
     assert_eq!(ended[1].code, Some(Kind::PeerLost as i32), "{ended:?}");
-    first.0[0].signal(rustix::process::Signal::INT);
+    first.0[0].signal(Signal::INT);
     first.succeeded();
 }

@@ -16,11 +16,6 @@ fn start_following(fed: &mut Fed) -> Running {
     start(&fed.directory, &["run", "job.toml", "--follow", &workers], &[])
 }
 
-fn until_committed(fed: &Fed, running: &mut Running) {
-    let committed = running.until(|| fed.is_committed());
-    assert!(committed, "it ended by itself:\n{}", running.log());
-}
-
 /// Ctrl-C: what was read is committed, and it ends well.
 fn interrupt(mut running: Running) {
     // Where the shell has it ignored, a signal before the program catches it would be lost.
@@ -50,14 +45,14 @@ fn followed_and_killed(seed: u64) {
                 });
             }
             1 => {}
-            _ => until_committed(&fed, &mut running),
+            _ => fed.until_committed(&mut running),
         }
         if what < 3 {
             assert!(running.kill().was_killed(), "{story}");
             running = start_following(&mut fed);
         }
     }
-    until_committed(&fed, &mut running);
+    fed.until_committed(&mut running);
     interrupt(running);
     fed.assert_complete(&story);
 }
@@ -76,7 +71,7 @@ fn restart_reads_the_checkpoint_and_not_the_inputs() {
     let mut running = start_following(&mut fed);
     for _ in 0..2 {
         fed.append(false);
-        until_committed(&fed, &mut running);
+        fed.until_committed(&mut running);
     }
     interrupt(running);
     for (file, committed) in inputs(&status(&fed.directory)) {
@@ -92,7 +87,7 @@ fn restart_reads_the_checkpoint_and_not_the_inputs() {
     let mut running = start_following(&mut fed);
     fed.add_later_files();
     fed.append(true);
-    until_committed(&fed, &mut running);
+    fed.until_committed(&mut running);
     interrupt(running);
     fed.assert_complete("consumed bytes overwritten");
 }
