@@ -26,21 +26,24 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_millis(100);
 /// ... or until they are so many bytes.
 pub const FETCH_BYTES: usize = 64 << 10;
 
+/// What waits in a Kafka consumer, in bytes of messages; each takes several hundred bytes beside its own.
+pub const FETCHED_BYTES: usize = 8 << 20;
+
 /// An epoch holds at most this many records over all partitions of all inputs of the job.
 pub const EPOCH_RECORDS: usize = 100_000;
 
 /// Epochs of one worker that are read and not yet committed, in records: beyond it the source waits.
-pub const IN_FLIGHT_RECORDS: usize = 8 * EPOCH_RECORDS;
+pub const IN_FLIGHT_RECORDS: usize = 5 * EPOCH_RECORDS / 2;
 
 /// The same in epochs, so that epochs without records do not pile up.
 pub const IN_FLIGHT_EPOCHS: usize = 4_096;
 
 /// Encoded rows that are sealed and not committed: beyond it the source waits.
-pub const IN_FLIGHT_BYTES: usize = 256 << 20;
+pub const IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// A Kafka transaction holds epochs of at most so many bytes of rows, or one epoch: what is in it must be
 /// acknowledged within [`COMMIT`](crate::kafka::producer::COMMIT).
-pub const TRANSACTION_BYTES: usize = 16 << 20;
+pub const TRANSACTION_BYTES: usize = 8 << 20;
 
 /// Epochs without output wait for a commit in groups of at most so many.
 pub const GROUP_EPOCHS: usize = 1_024;

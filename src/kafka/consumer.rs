@@ -120,7 +120,7 @@ impl Consumer {
             ("fetch.queue.backoff.ms", "5"),
         ];
         settings.prefer(&mut config, &preferred);
-        let queued_kbytes = (limits::READ_AHEAD_BYTES >> 10).to_string();
+        let queued_kbytes = (limits::FETCHED_BYTES >> 10).to_string();
         let group = format!("tidegate-{}", settings.job);
         let fixed = [
             // needed for the consumer queue; never joined, for partitions are assigned by hand
