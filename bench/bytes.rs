@@ -88,6 +88,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
             max_jump_ms: None,
             max_record_bytes: MAX_RECORD_BYTES,
             replay_tick_ms: 1_000,
+            span: None,
         },
         place: InputPlace::Files {
             root: ".".into(),
