@@ -120,6 +120,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         take_over: false,
         accept_gap: false,
         workers,
+        replay: None,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
     }
