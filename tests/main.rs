@@ -44,6 +44,7 @@ mod cases {
     mod kills; // Killed anywhere and started again, the final files are the same.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
+    mod replay; // A span of history again: the same as a run over just that, killed or not.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
     mod state; // The state at a URL: on a disk, in an object store, unreachable.
     mod wild; // Seeded small jobs of extremes against the oracle.

@@ -231,7 +231,11 @@ mod tests {
             end: 10 * epoch,
             ..Default::default()
         }];
-        Event::Bound(Binding { epoch, partitions })
+        Event::Bound(Binding {
+            epoch,
+            partitions,
+            ..Binding::default()
+        })
     }
 
     fn changed(worker: u32, epoch: Epoch) -> Event {

@@ -151,6 +151,7 @@ fn go_on(store: Arc<dyn store::Store>, start: Start, replay: Vec<Binding>, files
                 Binding {
                     epoch,
                     partitions: vec![partition],
+                    ..Binding::default()
                 }
             }
         };
