@@ -123,6 +123,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         replay: None,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
+        history: None,
+        with_origins: false,
     }
 }
 

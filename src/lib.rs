@@ -18,6 +18,7 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
+//! - [`verify`]: what a replay gives, held against what was committed.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
@@ -72,3 +73,4 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod verify;

@@ -27,6 +27,7 @@ mod cases {
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod follow_kills; // Files that grow while they are read, with kills in between.
     mod found; // What an adversarial reading found, one case each.
+    mod history; // Recorded epochs again: the live outputs to the byte, and what was changed in them is found.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod job_kafka; // The same for topics, properties and secrets.

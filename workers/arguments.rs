@@ -18,6 +18,7 @@ Exit codes:
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
     9  unreachable: a broker or the registry cannot be reached, or refuses us
+   12  differs: a verification has found something else than was committed
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 
@@ -123,6 +124,7 @@ pub struct RunArguments {
 Examples:
   tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
   tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
+  tidegate replay day/job.toml --verify
   tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
 pub struct ReplayArguments {
     /// The job file
@@ -136,13 +138,22 @@ pub struct ReplayArguments {
     pub to: Option<Millis>,
     /// Writes the output files, under their own names, and the replay's state to this directory
     #[arg(long, value_name = "DIR")]
-    #[arg(required_unless_present = "output_suffix", conflicts_with = "output_suffix")]
+    #[arg(required_unless_present_any = ["output_suffix", "verify"], conflicts_with = "output_suffix")]
     pub into: Option<PathBuf>,
     /// Writes to topics and files with this behind their names; topics are created
     #[arg(long, value_name = "SUFFIX", allow_hyphen_values = true)]
     pub output_suffix: Option<String>,
+    /// Takes the epochs of the live run again, as they are recorded: needs `history = true` for a span long past
+    #[arg(long)]
+    pub recorded: bool,
+    /// Takes the recorded epochs again and compares every output with what was committed; writes nothing
+    #[arg(long, conflicts_with_all = ["into", "output_suffix", "offsets"])]
+    pub verify: bool,
+    /// Compares an output with a copy of it: another file, or another topic; may be repeated
+    #[arg(long, value_name = "OUTPUT=PLACE", requires = "verify")]
+    pub against: Vec<String>,
     /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
-    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END")]
+    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END", conflicts_with = "recorded")]
     pub offsets: Vec<String>,
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]

@@ -60,6 +60,8 @@ pub struct Job {
     pub replay_tick_ms: Millis,
     /// Time between checkpoints, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// With history: event time between the checkpoints that are kept, milliseconds.
+    pub history_checkpoint_ms: Option<Millis>,
 }
 
 /// Where the state lives.

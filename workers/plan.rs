@@ -67,6 +67,8 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
             },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
+        history: job.history_checkpoint_ms,
+        with_origins: false,
     })
 }
 

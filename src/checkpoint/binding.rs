@@ -66,9 +66,9 @@ pub struct Binding {
     pub epoch: Epoch,
     /// All partitions that changed, ordered by (input, partition).
     pub partitions: Vec<PartitionBinding>,
-    /// With history: what came out in the shard that this binding is recorded for, by output.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub outputs: Vec<Digest>,
+    /// What came out in the shard that this binding is recorded for, by output; none without history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<Digest>>,
 }
 
 /// What an epoch gave to one output of a shard; without a message there is none.
@@ -95,7 +95,7 @@ impl Binding {
         Binding {
             epoch: self.epoch,
             partitions: self.partitions.iter().map(without).collect(),
-            outputs: Vec::new(),
+            outputs: None,
         }
     }
 }

@@ -143,14 +143,14 @@ impl Archived {
         Ok(Archived { shard, chain, reach })
     }
 
-    /// Reads the bindings above an epoch, ascending, until one is `enough`.
-    pub fn read(
+    /// Gives the bindings above an epoch, ascending, until one is refused; whether all were wanted.
+    pub fn each(
         &self,
         store: &dyn Store,
         above: Epoch,
-        mut enough: impl FnMut(&Binding) -> bool,
-    ) -> Result<Vec<Binding>> {
-        let mut read = Vec::<Binding>::new();
+        mut wanted: impl FnMut(Binding) -> bool,
+    ) -> Result<bool> {
+        let mut last = above;
         for piece in self.chain.iter().rev().filter(|piece| piece.upper > above) {
             let name = name(self.shard, piece.after, piece.upper);
             let damaged = |what: &str| Error::new(Kind::StateDamaged, format!("{name}: {what}; restore it"));
@@ -159,17 +159,15 @@ impl Archived {
             let bindings: Vec<Binding> =
                 serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
             for binding in bindings {
-                let last = read.last().map_or(above, |last| last.epoch);
                 if binding.epoch > last {
-                    let stop = enough(&binding);
-                    read.push(binding);
-                    if stop {
-                        return Ok(read);
+                    last = binding.epoch;
+                    if !wanted(binding) {
+                        return Ok(false);
                     }
                 }
             }
         }
-        Ok(read)
+        Ok(true)
     }
 }
 
@@ -202,6 +200,36 @@ pub fn milestones(
         }
     }
     kept
+}
+
+/// The epochs of a span: told of every binding in order, it finds where the span begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The first time of the span; none: everything from the first binding on.
+    pub from: Option<Millis>,
+    /// The first time behind it.
+    pub to: Option<Millis>,
+    /// The greatest event time so far.
+    pub time: Option<Millis>,
+    /// The first epoch of the span, once it is known.
+    pub first: Option<Epoch>,
+    /// The first epoch behind it, once it is known.
+    pub end: Option<Epoch>,
+}
+
+impl Window {
+    /// Takes in the next binding.
+    pub fn observe(&mut self, binding: &Binding) {
+        let greatest = binding.partitions.iter().filter_map(|share| share.greatest).max();
+        self.time = self.time.max(greatest);
+        let reached = |end: Millis| self.time.is_some_and(|time| time >= end);
+        if self.first.is_none() && self.from.is_none_or(reached) {
+            self.first = Some(binding.epoch);
+        }
+        if self.end.is_none() && self.to.is_some_and(reached) {
+            self.end = Some(binding.epoch);
+        }
+    }
 }
 
 /// Where a recorded replay starts.

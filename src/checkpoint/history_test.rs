@@ -16,6 +16,16 @@ fn binding(epoch: Epoch) -> Binding {
     }
 }
 
+fn read(archived: &Archived, store: &dyn Store, above: Epoch) -> Result<Vec<Binding>> {
+    let mut read = Vec::new();
+    let all = archived.each(store, above, |binding| {
+        read.push(binding);
+        true
+    })?;
+    assert!(all);
+    Ok(read)
+}
+
 fn memory() -> Arc<dyn Store> {
     store::open("memory:///").unwrap()
 }
@@ -55,7 +65,7 @@ fn nothing_is_dropped_that_is_not_archived() {
         }
         let archived = Archived::find(inner.as_ref(), 3, after).unwrap();
         assert_eq!(archived.reach, 0, "seed {seed}");
-        let mut all = archived.read(inner.as_ref(), 0, |_| false).unwrap();
+        let mut all = read(&archived, inner.as_ref(), 0).unwrap();
         let last = all.last().map_or(0, |last| last.epoch);
         all.extend(logged.into_iter().filter(|binding| binding.epoch > last));
         let epochs: Vec<_> = all.iter().map(|binding| binding.epoch).collect();
@@ -66,7 +76,7 @@ fn nothing_is_dropped_that_is_not_archived() {
         assert_eq!(epochs.last().copied().unwrap_or(0), committed, "seed {seed}");
         let again = Archived::find(inner.as_ref(), 3, after).unwrap();
         let middle = committed / 2;
-        let above = again.read(inner.as_ref(), middle, |_| false).unwrap();
+        let above = read(&again, inner.as_ref(), middle).unwrap();
         assert!(above.iter().all(|binding| binding.epoch > middle));
         pieces += archived.chain.len();
     }
@@ -93,14 +103,18 @@ fn a_damaged_piece_is_named() {
     let mut bytes = store::fetch(store.as_ref(), &name).unwrap().unwrap();
     let archived = Archived::find(store.as_ref(), 0, 2).unwrap();
     assert_eq!(
-        archived.read(store.as_ref(), 0, |_| false).unwrap(),
+        read(&archived, store.as_ref(), 0).unwrap(),
         [binding(1), binding(2)]
     );
-    assert_eq!(archived.read(store.as_ref(), 0, |_| true).unwrap(), [binding(1)]);
+    assert!(
+        !archived
+            .each(store.as_ref(), 0, |binding| binding.epoch > 1)
+            .unwrap()
+    );
     *bytes.last_mut().unwrap() ^= 1;
     store.delete(&name).unwrap();
     store.put_new(&name, &bytes).unwrap();
-    let error = archived.read(store.as_ref(), 0, |_| false).unwrap_err();
+    let error = read(&archived, store.as_ref(), 0).unwrap_err();
     assert!(
         error.kind == Kind::StateDamaged && error.message.contains(&name),
         "{error}"
@@ -173,5 +187,43 @@ fn the_newest_usable_checkpoint_before_the_time_is_chosen() {
             let then = choose(Some(earliest), reach, &checkpoints);
             assert!(matches!(then, Choice::Checkpoint(_)), "seed {seed}");
         }
+    }
+}
+
+/// The slow way: the time of every epoch, then those within the span.
+#[test]
+fn a_window_is_the_epochs_whose_time_lies_in_it() {
+    for seed in 0..1_000 {
+        let mut random = Random(seed);
+        let mut end = || (random.below(4) > 0).then(|| random.below(100) as i64);
+        let (from, to) = (end(), end());
+        let (mut epoch, mut bindings) = (0, Vec::new());
+        for _ in 0..random.below(30) {
+            epoch += 1 + random.below(3);
+            let mut binding = binding(epoch);
+            binding.partitions[0].greatest = (random.below(3) > 0).then(|| random.below(100) as i64);
+            bindings.push(binding);
+        }
+        let time = |upto: usize| {
+            bindings[..=upto]
+                .iter()
+                .filter_map(|b| b.partitions[0].greatest)
+                .max()
+        };
+        let at_or_after = |upto: usize, end: i64| time(upto).unwrap_or(-1) >= end;
+        let find = |wanted: &dyn Fn(usize) -> bool| {
+            (0..bindings.len())
+                .find(|at| wanted(*at))
+                .map(|at| bindings[at].epoch)
+        };
+        let first = find(&|at| from.is_none_or(|from| at_or_after(at, from)));
+        let end = find(&|at| to.is_some_and(|to| at_or_after(at, to)));
+        let mut window = Window {
+            from,
+            to,
+            ..Window::default()
+        };
+        bindings.iter().for_each(|binding| window.observe(binding));
+        assert_eq!((window.first, window.end), (first, end), "seed {seed}");
     }
 }

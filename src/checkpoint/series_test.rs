@@ -106,6 +106,7 @@ fn series(store: &Arc<dyn Store>, start: Start) -> Result<Series> {
         vec!["operator".into()],
         start.kept,
         start.next,
+        None,
     )
 }
 

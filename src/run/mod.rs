@@ -8,15 +8,19 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
+mod archiving;
 pub mod control;
 mod discover;
 pub mod graph;
 mod job;
 mod kept;
+pub mod past;
+pub mod recorded;
 pub mod recover;
 pub mod replay;
 pub mod shards;
 pub mod topics;
+pub mod verifying;
 pub mod wiring;
 pub mod work;
 
@@ -194,6 +198,10 @@ pub struct Plan {
     pub cutting: Cutting,
     /// Time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// The past is kept, with a checkpoint each so many milliseconds of event time; none: what a restart needs.
+    pub history: Option<Millis>,
+    /// Messages of files are encoded with their origin, for a verification; such a plan writes nothing.
+    pub with_origins: bool,
 }
 
 impl Plan {
@@ -236,6 +244,10 @@ impl Plan {
     /// How the messages of an output are encoded, and to which shards they go.
     pub fn route(&self, output: u16) -> Route {
         let (first_shard, encoding) = match &self.outputs[usize::from(output)].place {
+            OutputPlace::Files(_) if self.with_origins => {
+                let (partitions, format) = (self.shards, Format::Json);
+                (0, Encoding::Message { partitions, format })
+            }
             OutputPlace::Files(_) => (0, Encoding::Line),
             OutputPlace::Topic {
                 partitions, format, ..
