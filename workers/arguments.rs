@@ -74,6 +74,8 @@ pub enum Command {
     Run(RunArguments),
     /// Runs a span of history through the job's dataflows, to a place of its own
     Replay(ReplayArguments),
+    /// Prints what a recorded span would have given under other settings: the difference to what was sent
+    Whatif(WhatIfArguments),
     /// Says what a job file means, or everything that is wrong with it, without running it
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
@@ -160,6 +162,39 @@ pub struct ReplayArguments {
     pub workers: u16,
     /// Prints the final summary as JSON
     #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `whatif`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate whatif day/job.toml --set risk_pattern.limit=500000
+  tidegate whatif bank/job.toml --settings new.jsonl --from 2026-01-31T00:00:00Z --list
+A file of alert settings has a line {\"key\":\"<customer>\",\"value\":{...}} for each customer; a null removes them.")]
+pub struct WhatIfArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Another value of a setting of a dataflow, as the job file names it; may be repeated
+    #[arg(long, value_name = "DATAFLOW.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Other alert settings, JSON lines: they hold for the whole span, for the customers that the file names
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// First time of the span: RFC 3339, or milliseconds since 1970 [default: the beginning]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub from: Option<Millis>,
+    /// First time behind the span [default: the end]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub to: Option<Millis>,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Prints the messages as well
+    #[arg(long)]
+    pub list: bool,
+    /// Prints the messages alone, as JSON lines
+    #[arg(long, conflicts_with = "list")]
     pub json: bool,
 }
 
@@ -383,6 +418,7 @@ impl Arguments {
                 Command::Consume(_) => LevelFilter::WARN,
                 Command::Run(_)
                 | Command::Replay(_)
+                | Command::Whatif(_)
                 | Command::Produce(_)
                 | Command::Generate(_)
                 | Command::Demo(_) => LevelFilter::INFO,

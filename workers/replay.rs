@@ -32,8 +32,9 @@ use tidegate::run::past;
 use tidegate::run::recorded;
 use tidegate::run::replay::Replay;
 use tidegate::run::verifying::{report, verification};
-use tidegate::run::{self, OutputPlace, Plan};
+use tidegate::run::{self, Aim, OutputPlace, Plan};
 use tidegate::source::span::Span;
+use tidegate::time::Millis;
 use tidegate::verify::Report;
 
 /// Differences that are shown in words; as JSON all that were kept are.
@@ -43,7 +44,7 @@ const SHOWN: usize = 20;
 pub fn replay(arguments: &ReplayArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
     let plan = plan::plan(&job, arguments.workers, false)?;
-    let span = span(arguments)?;
+    let span = span(arguments.from, arguments.to)?;
     if arguments.verify {
         return verify(&job, plan, span, arguments);
     }
@@ -97,6 +98,10 @@ fn verify(job: &Job, plan: Plan, span: Span, arguments: &ReplayArguments) -> Res
     let epochs = past.epochs.clone();
     let mut verifiers = Vec::new();
     let start = |plan| {
+        let plan = Plan {
+            aim: Aim::Verification,
+            ..plan
+        };
         let verification = verification(plan, past, &against)?;
         verifiers = verification.verifiers;
         Ok(verification.started)
@@ -120,7 +125,7 @@ fn verify(job: &Job, plan: Plan, span: Span, arguments: &ReplayArguments) -> Res
 }
 
 /// A report as text: a table, then the first differences.
-fn shown(report: &Report) -> String {
+pub fn shown(report: &Report) -> String {
     let head = [
         "output",
         "messages",
@@ -335,11 +340,9 @@ fn refuse_used(job: &Job, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn span(arguments: &ReplayArguments) -> Result<Span> {
-    let span = Span {
-        from: arguments.from,
-        to: arguments.to,
-    };
+/// The span from one time to another.
+pub fn span(from: Option<Millis>, to: Option<Millis>) -> Result<Span> {
+    let span = Span { from, to };
     match (span.from, span.to) {
         (Some(from), Some(to)) if from >= to => {
             let (from, to) = (date(from), date(to));

@@ -21,6 +21,7 @@ pub struct Verification {
 
 /// Prepares to take `past` again and to hold it against what the job of this plan committed. `against`: other files
 /// or topics to compare with, by output.
+/// The plan's aim is a verification, or what if.
 pub fn verification(plan: Plan, mut past: Past, against: &BTreeMap<String, String>) -> Result<Verification> {
     if past.undigested >= past.epochs.start {
         let message = format!(
@@ -31,7 +32,6 @@ pub fn verification(plan: Plan, mut past: Past, against: &BTreeMap<String, Strin
     }
     let plan = Plan {
         cutting: Cutting::Recorded,
-        with_origins: true,
         ..plan
     };
     let mut verifiers = Vec::new();

@@ -59,7 +59,10 @@ static FOLLOWED: LazyLock<Files> = LazyLock::new(|| {
         assert!(ended.was_killed() || ended.code == Some(0), "{}", ended.log);
     }
     let files = files(&directory.path(""));
-    let lines: usize = outputs(&directory).values().map(|text| day::count_lines(text)).sum();
+    let lines: usize = outputs(&directory)
+        .values()
+        .map(|text| day::count_lines(text))
+        .sum();
     assert!(lines > 2_000, "{lines} lines are too few to compare");
     files
 });
@@ -96,7 +99,15 @@ fn a_recorded_replay_gives_the_live_outputs_on_any_number_of_workers() {
     let directory = in_directory(&FOLLOWED);
     for workers in ["1", "2", "3"] {
         let into = format!("again-{workers}");
-        let arguments = ["replay", "job.toml", "--recorded", "--into", &into, "--workers", workers];
+        let arguments = [
+            "replay",
+            "job.toml",
+            "--recorded",
+            "--into",
+            &into,
+            "--workers",
+            workers,
+        ];
         directory.tidegate(&arguments).succeeded();
         assert!(replayed(&directory, &into) == live(), "on {workers} workers");
         let verify = ["replay", "job.toml", "--verify", "--workers", workers];
@@ -133,7 +144,13 @@ fn a_recorded_replay_that_is_killed_goes_on() {
     let directory = in_directory(&FOLLOWED);
     let arguments = ["replay", "job.toml", "--recorded", "--into=again", "--workers=2"];
     let mut kills = 0;
-    for point in ["after-claim", "after-cut-back", "after-progress", "after-progress:2", "before-data"] {
+    for point in [
+        "after-claim",
+        "after-cut-back",
+        "after-progress",
+        "after-progress:2",
+        "before-data",
+    ] {
         let ended = start(&directory, &arguments, &[("TIDEGATE_CRASH_AT", point)]).wait();
         kills += usize::from(ended.was_killed());
     }
@@ -149,7 +166,10 @@ fn verified(directory: &Directory, output: &str, copy: &[u8], span: &[&str]) -> 
     let arguments = ["replay", "job.toml", "--verify", "--json", "--against", &against];
     let outcome = directory.tidegate(&[&arguments[..], span].concat());
     let report = serde_json::from_str(&outcome.stdout);
-    (outcome.code, report.unwrap_or_else(|_| panic!("no JSON:\n{}", outcome.stderr)))
+    (
+        outcome.code,
+        report.unwrap_or_else(|_| panic!("no JSON:\n{}", outcome.stderr)),
+    )
 }
 
 #[test]
@@ -165,22 +185,40 @@ fn planted_differences_are_found_and_named() {
         let text = |line: &[u8]| Value::from(String::from_utf8_lossy(line).trim_end());
         let planted = [
             ("missing", with(&[]), text(lines[at]), Value::Null),
-            ("extra", with(&[altered.as_bytes(), lines[at]]), Value::Null, text(altered.as_bytes())),
-            ("altered", with(&[altered.as_bytes()]), text(lines[at]), text(altered.as_bytes())),
+            (
+                "extra",
+                with(&[altered.as_bytes(), lines[at]]),
+                Value::Null,
+                text(altered.as_bytes()),
+            ),
+            (
+                "altered",
+                with(&[altered.as_bytes()]),
+                text(lines[at]),
+                text(altered.as_bytes()),
+            ),
         ];
         for (what, copy, expected, found) in planted {
             let (code, report) = verified(&directory, output, &copy, &[]);
             let story = format!("{what} in {output}: {report:#}");
             assert_eq!(code, Some(12), "{story}");
             for sort in ["missing", "extra", "altered"] {
-                assert_eq!(report["outputs"][output][sort], u64::from(sort == what), "{story}");
+                assert_eq!(
+                    report["outputs"][output][sort],
+                    u64::from(sort == what),
+                    "{story}"
+                );
             }
             let [difference] = &report["differences"].as_array().expect("a list")[..] else {
                 panic!("{story}");
             };
             assert_eq!(difference["what"], what, "{story}");
             assert_eq!(difference["output"], output, "{story}");
-            assert_eq!((&difference["expected"], &difference["found"]), (&expected, &found), "{story}");
+            assert_eq!(
+                (&difference["expected"], &difference["found"]),
+                (&expected, &found),
+                "{story}"
+            );
             let comes_from_one = output != "aggregates" && what != "extra";
             assert_eq!(difference["origin"] != "", comes_from_one, "{story}");
         }
@@ -195,7 +233,13 @@ fn what_history_does_not_hold_is_refused() {
     day::run(&directory, 1).with_code(0);
     let error = directory.tidegate(&["replay", "job.toml", "--verify"]).failed(3);
     assert!(error.contains("without `history = true`"), "{error}");
-    let late = ["replay", "job.toml", "--recorded", "--into=again", "--from=9999-01-01T00:00:00Z"];
+    let late = [
+        "replay",
+        "job.toml",
+        "--recorded",
+        "--into=again",
+        "--from=9999-01-01T00:00:00Z",
+    ];
     let error = directory.tidegate(&late).failed(3);
     assert!(error.contains("nothing as late as that"), "{error}");
 
@@ -204,14 +248,21 @@ fn what_history_does_not_hold_is_refused() {
     assert!(error.contains("nothing was ever committed"), "{error}");
     write_job(&directory, day::OFTEN, "history_checkpoint_ms = 5");
     let log = start_run(&directory, 1, &[]).wait().with_code(3);
-    assert!(log.contains("history_checkpoint_ms: only with `history = true`"), "{log}");
+    assert!(
+        log.contains("history_checkpoint_ms: only with `history = true`"),
+        "{log}"
+    );
 }
 
 /// A finite run's epochs are recorded as well; and of its checkpoints some are kept beyond the newest.
 #[test]
 fn a_finite_run_is_verified_like_a_live_one() {
     let directory = day::day();
-    write_job(&directory, day::OFTEN, "history = true\nhistory_checkpoint_ms = 600000");
+    write_job(
+        &directory,
+        day::OFTEN,
+        "history = true\nhistory_checkpoint_ms = 600000",
+    );
     day::run(&directory, 2).with_code(0);
     directory
         .tidegate(&["replay", "job.toml", "--verify", "--workers=3"])

@@ -541,6 +541,13 @@ fn settings(root: &mut Table<'_>, dataflows: &[Dataflow]) -> Settings {
     settings
 }
 
+/// The settings of these dataflows alone.
+pub fn changed(mut root: Table<'_>, dataflows: &[Dataflow]) -> Settings {
+    let settings = settings(&mut root, dataflows);
+    root.finish();
+    settings
+}
+
 fn tumbling_aggregates(section: &mut Table<'_>) -> TumblingAggregatesConfig {
     let default = DEFAULTS.tumbling_aggregates;
     let emit = [("final", WindowEmit::Final), ("changes", WindowEmit::Changes)];
