@@ -264,7 +264,8 @@ fn a_span_is_read_like_a_file_of_its_own() {
         std::fs::write(&whole, &text).expect("a file");
         std::fs::write(&part, cut(&text, span)).expect("a file");
         let expected = read_to_the_end(&part, seed, (0, 0), &settings(None));
-        let read = read_to_the_end(&whole, seed, (50, seed % 40), &settings(Some(span)));
+        // What is left out is read again by every start, so a reader that fails too often would never come through.
+        let read = read_to_the_end(&whole, seed, (50, seed % 6), &settings(Some(span)));
         let (read, expected) = (without_offsets(&read.taken), without_offsets(&expected.taken));
         assert_eq!(read, expected, "seed {seed}, {span:?}");
         taken += read.len();
