@@ -38,6 +38,7 @@ mod cases {
     mod kafka_partitions; // Partitions without messages, and partitions that are added.
     mod kafka_poison; // Bad messages of every kind in topics: dead letters, exactly once.
     mod kafka_readme; // The README's Kafka quick start, line by line.
+    mod kafka_replay; // Spans, recorded epochs and planted differences, over topics.
     mod kafka_results; // Undisturbed runs over topics against the oracle: workers, shards, headers, partitions.
     mod kafka_security; // Who is let in, what a wrong setting comes to, and that secrets stay secret.
     mod kafka_topics; // Topics that are not what they were: refused by name; and compaction.
@@ -48,5 +49,6 @@ mod cases {
     mod replay; // A span of history again: the same as a run over just that, killed or not.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
     mod state; // The state at a URL: on a disk, in an object store, unreachable.
+    mod what_if; // A recorded span under other settings: the difference of two full runs.
     mod wild; // Seeded small jobs of extremes against the oracle.
 }

@@ -377,6 +377,9 @@ pub struct GenerateArguments {
     /// Writes a job file whose inputs and outputs are topics, at the brokers that the variable KAFKA names
     #[arg(long)]
     pub kafka: bool,
+    /// Writes a job file whose job keeps its past, for `replay --recorded`, `replay --verify` and `whatif`
+    #[arg(long)]
+    pub history: bool,
     /// The directory to write to; new or empty
     #[arg(long, value_name = "DIR", default_value = "day")]
     pub out: PathBuf,
