@@ -30,6 +30,8 @@ pub enum Kind {
     PeerLost = 10,
     /// A worker makes no progress.
     Stalled = 11,
+    /// A verification has found what was committed to differ from what a replay gives.
+    Differs = 12,
     /// A bug of ours.
     Internal = 70,
     /// Stopped by a second Ctrl-C, without draining.

@@ -20,6 +20,7 @@
 //!   the process.
 //! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
+//! - [`verify`]: what a replay gives, held against what was committed.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -74,4 +75,5 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod verify;
 pub mod watchdog;

@@ -84,6 +84,7 @@ pub(super) fn told_of_checkpoints(
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     marks: Vec<Arc<Marks>>,
+    has_history: bool,
 ) -> checkpointer::Told {
     Box::new(move |written| match written {
         Ok(written) => {
@@ -91,7 +92,8 @@ pub(super) fn told_of_checkpoints(
                 .iter()
                 .map(|marks| marks.oldest.load(Ordering::Acquire))
                 .min();
-            if let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
+            // Archived bindings still name them.
+            if !has_history && let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
                 tracing::warn!("kept messages are not deleted: {error}");
             }
             shared.metrics.state_bytes.store(written.bytes, Ordering::Relaxed);

@@ -29,6 +29,8 @@ pub struct Summary {
     pub workers: usize,
     /// Messages taken from inputs, those of replayed epochs included.
     pub messages_in: u64,
+    /// Replays: messages outside the span, passed over.
+    pub skipped: u64,
     /// Messages committed, by output of the plan.
     pub messages_out: Vec<u64>,
     /// Dead letters among them, by reason.
@@ -66,6 +68,7 @@ pub(super) fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         workers: plan.peers(),
         messages_in: load(&metrics.messages_in),
+        skipped: load(&metrics.skipped),
         messages_out: metrics.messages_out.iter().map(load).collect(),
         dead_letters: ["UNDECODABLE", "INVALID", "LATE"]
             .into_iter()

@@ -205,6 +205,7 @@ mod tests {
             binding: Binding {
                 epoch,
                 partitions: vec![],
+                ..Binding::default()
             },
         }
     }
