@@ -174,7 +174,7 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
         let (answer, woken, settings) = (answer.clone(), thread::current(), kafka.settings.clone());
         let gather = match plan.cutting {
             Cutting::Live { interval } => interval / limits::FETCHES_PER_EPOCH,
-            Cutting::Finite => limits::FETCH_WAIT_MAX,
+            Cutting::Finite | Cutting::Recorded => limits::FETCH_WAIT_MAX,
         };
         let read = move || {
             crate::source::topics::read(&settings, gather, topics, &requested, &answer, || woken.unpark());
