@@ -18,6 +18,7 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
+//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
@@ -65,6 +66,7 @@ pub mod metrics;
 pub mod operators;
 pub mod pace;
 pub mod record;
+pub mod replay_log;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;

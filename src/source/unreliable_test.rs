@@ -8,15 +8,16 @@ use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::record::Record;
 use crate::scratch::Scratch;
 use crate::time::Millis;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-/// A record with nothing but its time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Tick {
-    at: i64,
+crate::strict_record! {
+    /// A record with nothing but its time.
+    pub struct Tick {
+        /// Event time.
+        pub at: Millis,
+    }
 }
 
 impl Record for Tick {
