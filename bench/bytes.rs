@@ -88,6 +88,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
             max_jump_ms: None,
             max_record_bytes: MAX_RECORD_BYTES,
             replay_tick_ms: 1_000,
+            span: None,
         },
         place: InputPlace::Files {
             root: ".".into(),
@@ -119,6 +120,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         take_over: false,
         accept_gap: false,
         workers,
+        replay: None,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
     }

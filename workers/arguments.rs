@@ -1,7 +1,9 @@
 //! The command line: what can be asked of `tidegate`, as plain data. Parsing it does no I/O.
 
+use chrono::DateTime;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
+use tidegate::time::{EVENT_TIMES, Millis};
 use tracing::level_filters::LevelFilter;
 
 /// Shown below `--help`; the numbers are those of `tidegate::error::Kind`.
@@ -69,6 +71,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Runs a job: to the end of its files, or for as long as they grow
     Run(RunArguments),
+    /// Runs a span of history through the job's dataflows, to a place of its own
+    Replay(ReplayArguments),
     /// Says what a job file means, or everything that is wrong with it, without running it
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
@@ -111,6 +115,55 @@ pub struct RunArguments {
     /// Prints the final summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
+  tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
+  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
+pub struct ReplayArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// First time of the span: RFC 3339, or milliseconds since 1970 [default: the beginning]. Event time in
+    /// files; message time in topics
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub from: Option<Millis>,
+    /// First time behind the span [default: the end]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub to: Option<Millis>,
+    /// Writes the output files, under their own names, and the replay's state to this directory
+    #[arg(long, value_name = "DIR")]
+    #[arg(required_unless_present = "output_suffix", conflicts_with = "output_suffix")]
+    pub into: Option<PathBuf>,
+    /// Writes to topics and files with this behind their names; topics are created
+    #[arg(long, value_name = "SUFFIX", allow_hyphen_values = true)]
+    pub output_suffix: Option<String>,
+    /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
+    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END")]
+    pub offsets: Vec<String>,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Prints the final summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A time on the command line, milliseconds since the Unix epoch.
+fn time(text: &str) -> Result<Millis, String> {
+    let time = match text.parse() {
+        Ok(millis) => millis,
+        Err(_) => DateTime::parse_from_rfc3339(text)
+            .map_err(|_| "a time such as 2026-01-31T00:00:00Z is wanted, or milliseconds".to_owned())?
+            .timestamp_millis(),
+    };
+    match EVENT_TIMES.contains(&time) {
+        true => Ok(time),
+        false => Err("outside the years 1970 to 9999".to_owned()),
+    }
 }
 
 /// Of `check`.
@@ -317,9 +370,11 @@ impl Arguments {
                     LevelFilter::ERROR
                 }
                 Command::Consume(_) => LevelFilter::WARN,
-                Command::Run(_) | Command::Produce(_) | Command::Generate(_) | Command::Demo(_) => {
-                    LevelFilter::INFO
-                }
+                Command::Run(_)
+                | Command::Replay(_)
+                | Command::Produce(_)
+                | Command::Generate(_)
+                | Command::Demo(_) => LevelFilter::INFO,
             },
         }
     }

@@ -18,7 +18,7 @@ mod kafka;
 mod sections;
 mod table;
 
-pub use files::{InputFile, matching};
+pub use files::{InputFile, identity, matching, would_match};
 pub use kafka::Kafka;
 pub use tidegate::run::From;
 

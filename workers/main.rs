@@ -13,6 +13,8 @@ mod job;
 mod plan;
 mod print;
 mod produce;
+mod progress;
+mod replay;
 mod run;
 mod status;
 mod topics;
@@ -43,6 +45,7 @@ fn obey(command: &Command) -> Result<()> {
         Command::Check(arguments) => check::check(arguments),
         Command::Generate(arguments) => generate::generate(arguments),
         Command::Run(arguments) => run::run(arguments),
+        Command::Replay(arguments) => replay::replay(arguments),
         Command::Graph(arguments) => graph::graph(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Topics(arguments) => topics::topics(arguments),

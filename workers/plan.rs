@@ -59,6 +59,7 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         take_over: false,
         accept_gap: false,
         workers: usize::from(workers),
+        replay: None,
         cutting: match follow {
             false => Cutting::Finite,
             true => Cutting::Live {
@@ -136,6 +137,7 @@ fn input_plan(job: &Job, input: &Input, index: u16, schemas: Option<&Arc<Schemas
             max_jump_ms: input.max_jump_ms,
             max_record_bytes: input.max_record_bytes,
             replay_tick_ms: job.replay_tick_ms,
+            span: None,
         },
         place,
     }

@@ -8,7 +8,9 @@ use super::shards::{self, FoundShard};
 use super::topics::{self, Observed};
 use super::wiring::wire;
 use super::work::{Requests, Station};
-use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover};
+use super::{
+    Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover, replay,
+};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
 use crate::checkpoint::lock;
 use crate::checkpoint::objects;
@@ -70,6 +72,8 @@ pub struct Summary {
     pub workers: usize,
     /// Messages taken from inputs, those of replayed epochs included.
     pub messages_in: u64,
+    /// Replays: messages outside the span, passed over.
+    pub skipped: u64,
     /// Messages committed, by output of the plan.
     pub messages_out: Vec<u64>,
     /// Dead letters among them, by reason.
@@ -90,10 +94,12 @@ pub struct Summary {
 pub fn start(mut plan: Plan) -> Result<Started> {
     let store = store::open(&plan.state)?;
     let lock = lock_state(&plan)?;
-    let observed = match plan.kafka.clone() {
+    let ranges = replay::prepare(&plan, store.as_ref())?;
+    let mut observed = match plan.kafka.clone() {
         Some(kafka) => topics::observe(&mut plan, &kafka, store.as_ref())?,
         None => Observed::default(),
     };
+    replay::cut(&mut plan, &mut observed, &ranges);
     let shards = shards::planned(&plan);
     let says = shards::says(&plan, &shards);
     let (found, claimed) = shards::look(&plan, store.as_ref(), shards, says.clone())?;
@@ -514,6 +520,7 @@ fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         workers: plan.workers,
         messages_in: load(&metrics.messages_in),
+        skipped: load(&metrics.skipped),
         messages_out: metrics.messages_out.iter().map(load).collect(),
         dead_letters: ["UNDECODABLE", "INVALID", "LATE"]
             .into_iter()

@@ -14,6 +14,7 @@ pub mod graph;
 mod job;
 mod kept;
 pub mod recover;
+pub mod replay;
 pub mod shards;
 pub mod topics;
 pub mod wiring;
@@ -187,6 +188,8 @@ pub struct Plan {
     pub accept_gap: bool,
     /// Worker threads.
     pub workers: usize,
+    /// What of history is read, where the plan is a replay's.
+    pub replay: Option<replay::Replay>,
     /// Finite or live.
     pub cutting: Cutting,
     /// Time between checkpoints.

@@ -52,6 +52,8 @@ pub struct Observed {
     bounds: BTreeMap<usize, Vec<Bounds>>,
     /// Where a first start begins.
     first: BTreeMap<usize, Vec<u64>>,
+    /// Replays: where each partition ends.
+    until: BTreeMap<usize, Vec<u64>>,
 }
 
 impl Observed {
@@ -62,6 +64,19 @@ impl Observed {
             .get(&input)
             .and_then(|bounds| bounds.get(partition as usize));
         of.copied().unwrap_or_default()
+    }
+
+    /// Where a replay ends to read a partition; otherwise none.
+    pub fn until(&self, input: usize, partition: u32) -> Option<u64> {
+        self.until.get(&input)?.get(partition as usize).copied()
+    }
+
+    /// Limits what is read of an input to these offsets: the first, and the one behind the last.
+    pub fn cut(&mut self, input: usize, ranges: &[(u64, u64)]) {
+        self.first
+            .insert(input, ranges.iter().map(|(first, _)| *first).collect());
+        self.until
+            .insert(input, ranges.iter().map(|(_, end)| *end).collect());
     }
 
     /// Where a first start begins to read a partition.

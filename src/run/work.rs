@@ -350,10 +350,13 @@ impl<'a> Station<'a> {
             }
         }
         let mut requests = Vec::new();
-        self.entrances
-            .feeds
-            .iter_mut()
-            .for_each(|feed| feed.request(&mut requests));
+        for feed in &mut self.entrances.feeds {
+            feed.request(&mut requests);
+            let skipped = feed.skipped();
+            if skipped > 0 {
+                self.shared.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
+            }
+        }
         for request in requests {
             self.requests.send(request);
         }

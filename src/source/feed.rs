@@ -158,6 +158,11 @@ impl<R: Record> Feed for InputFeed<R> {
         self.settings.is_table && self.partitions.values().any(PartitionFeed::is_behind)
     }
 
+    fn skipped(&mut self) -> u64 {
+        let each = self.partitions.values_mut();
+        each.map(|partition| std::mem::take(&mut partition.skipped)).sum()
+    }
+
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize {
         self.advance_to(filling.epoch);
         let (epoch, settings) = (filling.epoch, &self.settings);

@@ -55,11 +55,35 @@ pub(super) enum Content<R> {
 pub(super) struct Front {
     pub(super) greatest: Option<Millis>,
     pub(super) as_of: Option<Millis>,
+    /// The last valid record was in the span.
+    pub(super) in_span: bool,
     /// The last schema and its id: most messages of a partition have the same.
     pub(super) writer: Option<(u32, Result<Arc<Writer>, String>)>,
 }
 
 impl Front {
+    /// Whether the span has the message; one without a valid time goes with the one before it.
+    fn takes<R: Record>(
+        &mut self,
+        decoded: &Result<json::Message<R>, Rejected>,
+        settings: &InputSettings,
+    ) -> bool {
+        let Some(span) = &settings.span else {
+            return true;
+        };
+        if settings.is_table {
+            self.as_of = self
+                .as_of
+                .max(decoded.as_ref().ok().and_then(|message| message.timestamp));
+            return span.reaches(self.as_of);
+        }
+        let value = decoded.as_ref().ok().and_then(|message| message.value.as_ref());
+        if let Some(time) = value.and_then(Record::event_time) {
+            self.in_span = span.contains(time);
+        }
+        self.in_span
+    }
+
     fn read_avro<R: Record>(&mut self, bytes: &[u8], schemas: &Schemas) -> Result<R, Unreadable> {
         let id = avro::schema_id(bytes).map_err(Unreadable::Undecodable)?;
         if self.writer.as_ref().is_none_or(|(known, _)| *known != id) {
@@ -94,7 +118,7 @@ impl<'a> Raw<'a> {
         }
     }
 
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         match self {
             Raw::Line(line) => line.end,
             Raw::Message(message) => message.offset + 1,
@@ -188,14 +212,14 @@ fn read_value<R: Record>(bytes: &[u8], front: &mut Front, medium: &Medium) -> Re
     }
 }
 
-/// Decodes and validates one message; the front moves on.
+/// Decodes and validates one message; the front moves on. None: it lies outside the span of a replay.
 pub(super) fn decode<R: Record>(
     raw: Raw<'_>,
     partition: u32,
     front: &mut Front,
     watermark: Millis,
     settings: &InputSettings,
-) -> Item<R> {
+) -> Option<Item<R>> {
     let offset = raw.offset();
     let dead = |reason, key, value, error| {
         Content::Dead(DeadLetter {
@@ -212,7 +236,11 @@ pub(super) fn decode<R: Record>(
         })
     };
     let greatest_before = front.greatest;
-    let content = match raw.decode::<R>(front, settings) {
+    let decoded = raw.decode::<R>(front, settings);
+    if !front.takes(&decoded, settings) {
+        return None;
+    }
+    let content = match decoded {
         Err(Rejected::Undecodable { error }) => {
             dead(DeadLetterReason::Undecodable, None, raw.whole().map(cut), error)
         }
@@ -276,16 +304,16 @@ pub(super) fn decode<R: Record>(
         }
         Raw::Line(_) | Raw::Message(_) => (None, None),
     };
-    Item {
+    Some(Item {
         content,
         end: raw.end(),
-        place: Place::new(front.as_of, settings.replay_tick_ms, settings.is_table),
+        place: settings.place(front.as_of),
         greatest_before,
         greatest: front.greatest,
         as_of: front.as_of,
         timestamp,
         kept,
-    }
+    })
 }
 
 /// An event time further ahead of the greatest before it than `max_jump_ms`.

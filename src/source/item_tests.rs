@@ -39,6 +39,7 @@ fn settings(is_table: bool) -> InputSettings {
         max_jump_ms: Some(500),
         max_record_bytes: 40,
         replay_tick_ms: 10,
+        span: None,
     }
 }
 
@@ -53,7 +54,7 @@ fn decoded(key: Option<&[u8]>, value: Option<&[u8]>, is_table: bool) -> Item<Tic
         greatest: Some(100),
         ..Front::default()
     };
-    decode(Raw::Message(message), 2, &mut front, 100, &settings(is_table))
+    decode(Raw::Message(message), 2, &mut front, 100, &settings(is_table)).expect("there is no span")
 }
 
 /// Reason, key and value of a dead letter.

@@ -27,6 +27,7 @@ pub mod feed;
 pub mod files;
 mod item;
 pub mod partition;
+pub mod span;
 pub mod topics;
 pub mod unreliable;
 
@@ -37,6 +38,7 @@ use crate::format::registry::Schemas;
 use crate::record::{DeadLetter, Messages};
 use crate::time::{Diff, Epoch, Millis};
 use batch::Batch;
+use span::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,6 +160,8 @@ pub struct InputSettings {
     pub max_record_bytes: usize,
     /// Finite runs: the resolution of "as of".
     pub replay_tick_ms: Millis,
+    /// Replays: what is read of it; none: all of it. A topic of events is cut by offsets instead.
+    pub span: Option<Span>,
 }
 
 /// The worker that reads a partition.
@@ -173,6 +177,15 @@ impl InputSettings {
     /// Whether bindings keep the messages themselves: of tables on topics, which are compacted.
     pub fn keeps_messages(&self) -> bool {
         self.is_table && !matches!(self.medium, Medium::Lines)
+    }
+
+    /// The place of a message of this input with this as-of time.
+    pub fn place(&self, as_of: Option<Millis>) -> Place {
+        let as_of = match &self.span {
+            Some(span) if self.is_table => span.placed(as_of),
+            _ => as_of,
+        };
+        Place::new(as_of, self.replay_tick_ms, self.is_table)
     }
 }
 
@@ -283,6 +296,8 @@ pub trait Feed {
     fn has_arrived(&self, now: Instant, events: bool) -> bool;
     /// Live: tables whose backlog at start is not yet taken.
     fn backlog(&self) -> bool;
+    /// Replays: how many messages outside the span were passed over since this was last asked.
+    fn skipped(&mut self) -> u64;
     /// Fills an epoch; gives the number of messages taken.
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize;
     /// Closes all epochs below.

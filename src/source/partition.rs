@@ -34,6 +34,8 @@ pub struct Start {
     pub backlog: u64,
     /// The byte before `offset` is no LF: an earlier finite run counted its last line without one.
     pub mid_line: bool,
+    /// Replays, of a topic: the partition ends before this offset.
+    pub until: Option<u64>,
 }
 
 /// What an item becomes when an epoch takes it.
@@ -74,6 +76,10 @@ pub(super) struct PartitionFeed<R> {
     as_of: Option<Millis>,
     taken_to: u64,
     declared: Option<crate::time::Epoch>,
+    /// A replay's end of a topic's partition.
+    until: Option<u64>,
+    /// Messages outside the span, since the feed last asked.
+    pub(super) skipped: u64,
     /// Recorded epochs are being taken again.
     replaying: bool,
     /// A finite run: the end of the file is the end of the partition.
@@ -100,6 +106,8 @@ impl<R: Record> PartitionFeed<R> {
                 greatest: start.clock.greatest,
                 as_of: start.as_of,
                 writer: None,
+                // Whatever was taken of a partition was in the span, and so is what goes with it.
+                in_span: start.offset > 0 || settings.span.is_none_or(|span| span.from.is_none()),
             },
             decoded_to: start.offset,
             read_to: start.offset,
@@ -111,6 +119,8 @@ impl<R: Record> PartitionFeed<R> {
             as_of: start.as_of,
             taken_to: start.offset,
             declared: start.declared,
+            until: start.until,
+            skipped: 0,
             replaying,
             finite,
         }
@@ -141,6 +151,7 @@ impl<R: Record> PartitionFeed<R> {
             Bytes::Lines(bytes) => self.decode_lines(bytes, at_end, settings),
             Bytes::Messages(batch) => self.decode_batch(batch, settings),
         }
+        let at_end = at_end || self.until.is_some_and(|until| self.read_to >= until);
         if bytes.is_empty() || !at_end {
             self.at_end = at_end.then_some(self.at_end.unwrap_or(now));
         } else {
@@ -209,7 +220,8 @@ impl<R: Record> PartitionFeed<R> {
 
     fn decode_batch(&mut self, batch: &Batch, settings: &InputSettings) {
         let watermark = self.least_watermark(settings);
-        for message in batch.messages() {
+        let until = self.until.unwrap_or(u64::MAX);
+        for message in batch.messages().take_while(|message| message.offset < until) {
             self.enqueue(Raw::Message(message), watermark, settings);
         }
         self.read_to = self.read_to.max(batch.end);
@@ -224,8 +236,11 @@ impl<R: Record> PartitionFeed<R> {
     }
 
     fn enqueue(&mut self, raw: Raw<'_>, watermark: Millis, settings: &InputSettings) {
-        let item = decode::<R>(raw, self.number, &mut self.front, watermark, settings);
-        self.decoded_to = item.end;
+        self.decoded_to = raw.end();
+        let Some(item) = decode::<R>(raw, self.number, &mut self.front, watermark, settings) else {
+            self.skipped += 1;
+            return;
+        };
         match self.places.back_mut() {
             Some((place, count)) if *place == item.place => *count += 1,
             _ => self.places.push_back((item.place, 1)),
@@ -278,7 +293,7 @@ impl<R: Record> PartitionFeed<R> {
         if self.has_ended() {
             if self.queue.is_empty() && !self.clock.ended {
                 // Its end is news, even if no message of it ever was: it is bound with the run's first place.
-                complete.push(Place::new(None, settings.replay_tick_ms, settings.is_table));
+                complete.push(settings.place(None));
             }
             return super::Held {
                 complete,
@@ -287,7 +302,7 @@ impl<R: Record> PartitionFeed<R> {
             };
         }
         // Nothing decoded, not at the end: whatever comes is not before the last taken message.
-        let next = Place::new(self.as_of, settings.replay_tick_ms, settings.is_table);
+        let next = settings.place(self.as_of);
         super::Held {
             complete,
             next,

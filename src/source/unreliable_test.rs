@@ -44,6 +44,7 @@ fn settings() -> InputSettings {
         max_jump_ms: Some(500),
         max_record_bytes: 80,
         replay_tick_ms: 10,
+        span: None,
     }
 }
 
