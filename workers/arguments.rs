@@ -123,7 +123,8 @@ pub struct RunArguments {
 Examples:
   tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
   tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
-  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
+  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand
+  tidegate replay day/job.toml --into again --cache decoded")]
 pub struct ReplayArguments {
     /// The job file
     pub job: PathBuf,
@@ -144,6 +145,9 @@ pub struct ReplayArguments {
     /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
     #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END")]
     pub offsets: Vec<String>,
+    /// Keeps decoded messages in this directory, and reads them there instead of from files and topics
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,

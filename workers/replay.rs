@@ -8,6 +8,8 @@
 //! `--output-suffix S` puts the suffix behind the names of topics and, before the extension, of files, and the
 //! state into `replays/S` of the job's state. Started again with the same words it goes on where it was.
 //!
+//! `--cache DIR` keeps what was decoded in DIR and takes it from there the next time; results are the same.
+//!
 //! Refused before anything is read: a place that is one of the job's own outputs, would be read by its inputs,
 //! or is named twice; with `--into`, outputs that are topics.
 
@@ -32,7 +34,11 @@ pub fn replay(arguments: &ReplayArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
     let plan = plan::plan(&job, arguments.workers, false)?;
     let span = span(arguments)?;
-    let plan = replayed(&job, plan, &Place::of(arguments)?, span, &offsets(arguments)?)?;
+    let mut plan = replayed(&job, plan, &Place::of(arguments)?, span, &offsets(arguments)?)?;
+    if let Some(replay) = &mut plan.replay {
+        // Results do not depend on it, so it is no part of the plan's hash.
+        replay.cache.clone_from(&arguments.cache);
+    }
     let from = span.from.map_or("the beginning".to_owned(), date);
     tracing::info!("state begins empty at {from}: windows and patterns know nothing of before, tables all");
     let outcome = run_job(&job, plan)?;
@@ -166,6 +172,7 @@ pub fn replayed(
         span,
         offsets: offsets.clone(),
         stands_for,
+        cache: None,
     });
     Ok(plan)
 }

@@ -121,9 +121,9 @@ pub struct Original<'a> {
     pub end: u64,
     /// Message time.
     pub timestamp: Option<Millis>,
-    /// Its key. Of an UNDECODABLE line none.
+    /// Its key; when a message is put into a block, only of a rejected one.
     pub key: Option<&'a [u8]>,
-    /// Of a rejected message what its dead letter shows, of others the value's bytes where they were kept.
+    /// Of a rejected message what its dead letter shows, of others the value's bytes where they are kept.
     pub value: Option<&'a [u8]>,
 }
 
@@ -136,10 +136,41 @@ pub struct Row<'a, R> {
     pub outcome: Result<Message<R>, Rejected>,
 }
 
+/// A block as it is written, before its log says whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    header: Header,
+    body: Vec<u8>,
+}
+
+impl Encoded {
+    /// First offset that it covers.
+    pub fn start(&self) -> u64 {
+        self.header.start
+    }
+
+    /// Where the partition is read on.
+    pub fn end(&self) -> u64 {
+        self.header.end
+    }
+
+    /// Header and body, of this log.
+    pub(super) fn to_bytes(&self, fingerprint: u64, partition: u32) -> Vec<u8> {
+        let mut header = Header {
+            fingerprint,
+            partition: u64::from(partition),
+            ..self.header
+        };
+        header.header_crc = header.checksum();
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.body.len());
+        put(&header, &mut bytes);
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
 /// A block that is being written: messages one after another, in the order of their offsets.
 pub struct Builder<R: Flat> {
-    fingerprint: u64,
-    partition: u32,
     start: u64,
     end: u64,
     kept_to: Option<Millis>,
@@ -151,11 +182,9 @@ pub struct Builder<R: Flat> {
 }
 
 impl<R: Flat> Builder<R> {
-    /// An empty block of a partition, from an offset on.
-    pub fn new(fingerprint: u64, partition: u32, start: u64) -> Self {
+    /// An empty block, from an offset on.
+    pub fn new(start: u64) -> Self {
         Builder {
-            fingerprint,
-            partition,
             start,
             end: start,
             kept_to: None,
@@ -220,13 +249,13 @@ impl<R: Flat> Builder<R> {
         self.heads.len() + self.rows.len() + strings >= limits::REPLAY_BLOCK_BYTES
     }
 
-    /// The block's bytes; the next one begins where it ends. None if it covers nothing, or holds a string
+    /// The block; the next one begins where it ends. None if it covers nothing, or holds a string
     /// that fits into no block: then the next replay reads its span from the source.
-    pub fn finish(&mut self) -> Option<Vec<u8>> {
+    pub fn finish(&mut self) -> Option<Encoded> {
         let is_whole = !self.strings.texts.is_full && !self.strings.bytes.is_full;
-        let bytes = (self.start < self.end && is_whole).then(|| self.to_bytes());
+        let block = (self.start < self.end && is_whole).then(|| self.encode());
         self.restart(self.end);
-        bytes
+        block
     }
 
     /// Drops what it holds and begins at an offset.
@@ -239,17 +268,17 @@ impl<R: Flat> Builder<R> {
         self.strings.bytes.clear();
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    fn encode(&self) -> Encoded {
         let (texts, others) = (&self.strings.texts.content, &self.strings.bytes.content);
         let mut body = Vec::new();
         for part in [&self.heads, &self.rows, &self.rejections, texts, others] {
             body.extend_from_slice(part);
             body.resize(body.len().next_multiple_of(8), 0);
         }
-        let mut header = Header {
+        let header = Header {
             magic: MAGIC,
-            fingerprint: self.fingerprint,
-            partition: u64::from(self.partition),
+            fingerprint: 0,
+            partition: 0,
             start: self.start,
             end: self.end,
             // Without messages nobody is late.
@@ -263,11 +292,7 @@ impl<R: Flat> Builder<R> {
             body_crc: u64::from(crc32fast::hash(&body)),
             header_crc: 0,
         };
-        header.header_crc = header.checksum();
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-        put(&header, &mut bytes);
-        bytes.append(&mut body);
-        bytes
+        Encoded { header, body }
     }
 }
 
@@ -303,7 +328,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// A block out of its bytes, which lie at the beginning of `words`, as many as there are words for.
+    /// A block out of its bytes.
     pub(super) fn read(mut words: Vec<u64>, fingerprint: u64, partition: u32) -> Result<Block, Fault> {
         let header = Header::read(as_bytes(&mut words), fingerprint, partition)?;
         let body = as_bytes(&mut words).get(HEADER_BYTES..).unwrap_or_default();

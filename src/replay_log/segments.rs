@@ -1,20 +1,19 @@
 //! Segments: files of blocks, published whole.
 //!
 //! ```text
-//!  append ─► .entries-0-5f0c...-000...0.rows.4711-0  (locked by its writer)
+//!  append ─► .entries-0-5f0c...-4711-0              (locked by its writer)
 //!               │ REPLAY_SEGMENT_BYTES reached, or finish: fsync, rename, fsync of the directory
 //!               ▼
-//!            entries-0-5f0c...-000...0.rows           input, partition, fingerprint, first offset
+//!            entries-0-5f0c...-000...000-000...817.rows    input, partition, fingerprint, offsets
 //! ```
 //!
 //! There is no index to keep: opening a log hops from header to header. A damaged header ends its segment
-//! there, a damaged body costs its block. Where two blocks begin at one offset, that of the later segment is
-//! tried first: it was written because the other one was of no use.
+//! there, a damaged body costs its block. Where several blocks begin at one offset, any sound one does.
 //!
 //! What a killed replay was writing is recognized by its lock, which died with it, and removed by whoever
 //! opens the log next.
 
-use super::block::{Block, Fault, HEADER_BYTES, Header};
+use super::block::{Block, Encoded, Fault, HEADER_BYTES, Header};
 use super::place::{aligned, as_bytes};
 use crate::error::{Error, Kind, Result};
 use crate::limits;
@@ -34,7 +33,7 @@ pub struct Log {
     prefix: String,
     partition: u32,
     fingerprint: u64,
-    /// Published blocks by their first offset, the preferred one of several last.
+    /// Published blocks by their first offset.
     blocks: BTreeMap<u64, Vec<Position>>,
     segment: Option<Segment>,
 }
@@ -50,7 +49,8 @@ struct Position {
 
 /// A segment that is being written.
 struct Segment {
-    name: String,
+    start: u64,
+    end: u64,
     staged: PathBuf,
     file: File,
     length_bytes: usize,
@@ -70,7 +70,7 @@ pub enum Found {
 
 impl Log {
     /// The log of a partition in a directory, which is created. `fingerprint`: see
-    /// [`fingerprint`](super::fingerprint).
+    /// [`Source::fingerprint`](super::Source::fingerprint).
     pub fn open(directory: &Path, input: &str, partition: u32, fingerprint: u64) -> Result<Log> {
         let failed = |error: io::Error| write_failed(directory, &error);
         std::fs::create_dir_all(directory).map_err(failed)?;
@@ -139,15 +139,17 @@ impl Log {
         }
     }
 
-    /// Adds a block that [`Builder::finish`](super::Builder::finish) gave; `start` is its first offset.
-    pub fn append(&mut self, start: u64, block: &[u8]) -> Result<()> {
+    /// Adds a block.
+    pub fn append(&mut self, block: &Encoded) -> Result<()> {
         let mut segment = match self.segment.take() {
             Some(segment) => segment,
-            None => self.stage(start)?,
+            None => self.stage(block.start())?,
         };
-        let written = segment.file.write_all(block);
+        let bytes = block.to_bytes(self.fingerprint, self.partition);
+        let written = segment.file.write_all(&bytes);
         written.map_err(|error| write_failed(&segment.staged, &error))?;
-        segment.length_bytes += block.len();
+        segment.end = block.end();
+        segment.length_bytes += bytes.len();
         if segment.length_bytes >= limits::REPLAY_SEGMENT_BYTES {
             return self.publish(segment);
         }
@@ -226,16 +228,16 @@ impl Log {
 
     /// A new file under a name nobody else has, locked while it is written.
     fn stage(&self, start: u64) -> Result<Segment> {
-        let name = format!("{}{start:020}.rows", self.prefix);
         let process = std::process::id();
         for number in 0_u32.. {
-            let staged = self.directory.join(format!(".{name}.{process}-{number}"));
+            let staged = self.directory.join(format!(".{}{process}-{number}", self.prefix));
             match File::options().write(true).create_new(true).open(&staged) {
                 Ok(file) => {
                     let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
                     locked.map_err(|error| write_failed(&staged, &error.into()))?;
                     return Ok(Segment {
-                        name,
+                        start,
+                        end: start,
                         staged,
                         file,
                         length_bytes: 0,
@@ -248,10 +250,20 @@ impl Log {
         Err(Error::internal("no name is left for a segment"))
     }
 
-    fn publish(&mut self, segment: Segment) -> Result<()> {
-        let path = self.directory.join(&segment.name);
-        let published = segment.file.sync_all().and_then(|()| {
-            std::fs::rename(&segment.staged, &path)?;
+    /// Under the same name only the same rows are published, by whoever decodes the same span.
+    fn publish(&self, segment: Segment) -> Result<()> {
+        let Segment {
+            start,
+            end,
+            staged,
+            file,
+            ..
+        } = segment;
+        let path = self
+            .directory
+            .join(format!("{}{start:020}-{end:020}.rows", self.prefix));
+        let published = file.sync_all().and_then(|()| {
+            std::fs::rename(&staged, &path)?;
             File::open(&self.directory)?.sync_all()
         });
         published.map_err(|error| write_failed(&path, &error))

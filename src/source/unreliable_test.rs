@@ -45,6 +45,7 @@ fn settings() -> InputSettings {
         max_record_bytes: 80,
         replay_tick_ms: 10,
         span: None,
+        log: None,
     }
 }
 
@@ -138,12 +139,12 @@ fn read_until_failure(
                     path,
                     offset,
                     bytes,
-                    at_end: false,
+                    ..Request::default()
                 };
                 requests.send(request).expect("the reader waits for requests");
                 let arrival = unreliable.answer(answers.recv().expect("the reader answers"))?;
                 assert_eq!(arrival.offset, feed.read_to, "what was asked for");
-                feed.arrived(&arrival.bytes, arrival.at_end, Instant::now(), &settings);
+                feed.arrived(arrival.bytes, arrival.at_end, Instant::now(), &settings);
             }
             epoch += 1;
             let cap = random.below(6) as usize;
