@@ -6,6 +6,7 @@
 
 use crate::arguments::{Command, Scale};
 use crate::measure::{Case, Figures, Outcome};
+use crate::rows::{self, Form};
 use crate::workload::Part;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,7 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::OpenLoop) => open_loop(scale),
         Some(Command::Flat) => flat(scale),
         Some(Command::Memory) => vec![memory(scale)],
+        Some(Command::Replay) => rows(scale),
         Some(
             Command::Kills(_)
             | Command::Kafka(_)
@@ -54,6 +56,7 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
                 .chain(open_loop(scale))
                 .chain(flat(scale))
                 .chain([memory(scale)])
+                .chain(rows(scale))
                 .collect()
         }
     }
@@ -138,6 +141,28 @@ fn memory(scale: &Scale) -> Case {
     }
 }
 
+/// Each form holds its rows in memory, once as records and once as bytes.
+fn rows(scale: &Scale) -> Vec<Case> {
+    let (seed, accounts, rows) = (scale.seed, scale.accounts, scale.records / 2);
+    let case = |form| Case::Rows {
+        form,
+        seed,
+        accounts,
+        rows,
+    };
+    Form::ALL.map(case).into()
+}
+
+/// What a form of rows came to, among what was measured.
+pub fn form(form: Form, among: &[Measurement]) -> Option<rows::Figures> {
+    among
+        .iter()
+        .find_map(|measurement| match (measurement.case, &measurement.outcome) {
+            (Case::Rows { form: other, .. }, Outcome::Rows(figures)) if other == form => Some(*figures),
+            _ => None,
+        })
+}
+
 /// The hand-written loop that a run of the engine is compared with.
 pub fn loop_of(case: Case) -> Option<Case> {
     match case {
@@ -154,7 +179,7 @@ pub fn figures(case: Case, among: &[Measurement]) -> Option<&Figures> {
         .find(|measurement| measurement.case == case)
         .and_then(|measurement| match &measurement.outcome {
             Outcome::Figures(figures) => Some(figures),
-            Outcome::Curve(_) | Outcome::Growth(_) => None,
+            Outcome::Curve(_) | Outcome::Growth(_) | Outcome::Rows(_) => None,
         })
 }
 
@@ -167,8 +192,16 @@ pub fn ratio(measurement: &Measurement, among: &[Measurement]) -> Option<f64> {
     Some(figures.rate() / by_hand.rate())
 }
 
-/// Every run of the engine whose messages are not those of the loop.
+/// Every run of the engine whose messages are not those of the loop, every form of rows that is not JSON's.
 pub fn disagreements(among: &[Measurement]) -> Vec<String> {
+    let json = form(Form::Json, among);
+    let other_rows = among.iter().filter_map(|measurement| match measurement.outcome {
+        Outcome::Rows(rows) => {
+            let same = json.is_none_or(|json| (json.rows, json.digest) == (rows.rows, rows.digest));
+            (!same).then(|| format!("{:?}: {rows:?}, JSON {json:?}", measurement.case))
+        }
+        _ => None,
+    });
     let disagrees = |measurement: &Measurement| {
         let by_hand = figures(loop_of(measurement.case)?, among)?;
         let Outcome::Figures(figures) = &measurement.outcome else {
@@ -182,7 +215,7 @@ pub fn disagreements(among: &[Measurement]) -> Vec<String> {
             )
         })
     };
-    among.iter().filter_map(disagrees).collect()
+    among.iter().filter_map(disagrees).chain(other_rows).collect()
 }
 
 /// The targets, for whatever of them was measured.
@@ -250,6 +283,19 @@ fn verdict(measurement: &Measurement, among: &[Measurement]) -> Option<Verdict> 
             let target = format!("{load}: p50 <= 2 ms, p99 <= 10 ms");
             let found = format!("p50 {p50:.2} ms, p99 {p99:.2} ms");
             Some(Verdict::new(target, found, p50 <= 2.0 && p99 <= 10.0))
+        }
+        (Case::Rows { form: other, .. }, Outcome::Rows(figures)) => {
+            let least = match other {
+                Form::Json => 5.0,
+                Form::Avro => 2.0,
+                Form::Rows | Form::Bincode | Form::Columnar => return None,
+            };
+            let times = form(Form::Rows, among)?.read_rate() / figures.read_rate();
+            let target = format!(
+                "reading the replay log: at least {least} x decoding {}",
+                other.name()
+            );
+            Some(Verdict::new(target, format!("{times:.2} x"), times >= least))
         }
         (Case::Past { part, .. }, Outcome::Curve(points)) => {
             Some(flat_verdict(part, "after many epochs", points))

@@ -17,7 +17,7 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker or the registry cannot be reached, or refuses us
+    9  unreachable: a broker, the registry or the object store cannot be reached, or refuses us
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 
