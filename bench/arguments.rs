@@ -19,7 +19,7 @@ Examples:
   tidegate-bench --quick                      a twentieth of it, as a smoke test
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
-  tidegate-bench replay --records 2000000
+  tidegate-bench replay rows files kafka --records 10000000 --accounts 100000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
   tidegate-bench kafka latency drain --save   between topics of a real broker
@@ -187,8 +187,11 @@ pub enum Command {
     Flat,
     /// Resident memory while every row of two tables is rewritten again and again
     Memory,
-    /// Decoded rows in the replay log, beside JSON, Avro, bincode and columnar
-    Replay,
+    /// Decoded rows in the replay log beside other forms; replays by the program, with and without the log
+    Replay {
+        /// What is measured; without one, the rows
+        parts: Vec<ReplayPart>,
+    },
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
     /// The program between topics of a real broker, beside a copy loop without any engine
@@ -261,6 +264,17 @@ impl KafkaPart {
         KafkaPart::Poison,
         KafkaPart::Recovery,
     ];
+}
+
+/// What `replay` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayPart {
+    /// Decoding against reading rows: JSON, Avro, the replay log, bincode, columnar
+    Rows,
+    /// The program over files; and twice as many entries, for its memory
+    Files,
+    /// The program over topics of a broker that is started for it
+    Kafka,
 }
 
 /// Of which format values are.

@@ -13,6 +13,7 @@ use crate::latency::{Latencies, Percentiles};
 use crate::memory::{self, Growth};
 use crate::open_loop::{self, Schedule};
 use crate::process::{Resident, reset_peak, resident};
+use crate::replay::{self, Source};
 use crate::rows::{self, Form};
 use crate::workload::{Part, Size};
 use crate::{baseline, bytes, engine, flat};
@@ -45,6 +46,14 @@ pub enum Case {
     Pending { part: Part, pending: u64 },
     /// Rows rewritten again and again.
     Memory { seed: u64, rows: u32, rewrites: u64 },
+    /// Replays by the program, on 1 worker up to so many.
+    Replay {
+        source: Source,
+        seed: u64,
+        accounts: u32,
+        entries: u64,
+        workers: usize,
+    },
     /// Decoded rows in one form.
     Rows {
         form: Form,
@@ -98,6 +107,8 @@ pub enum Outcome {
     Growth(Growth),
     /// Rows in one form.
     Rows(rows::Figures),
+    /// Replays, or why there are none.
+    Replays(Result<Vec<replay::Run>, String>),
 }
 
 /// Measures in this process.
@@ -145,6 +156,13 @@ pub fn measure(case: Case) -> Outcome {
         Case::Past { part, seed, epochs } => Outcome::Curve(flat::past(part, seed, epochs)),
         Case::Pending { part, pending } => Outcome::Curve(vec![flat::pending(part, pending)]),
         Case::Memory { seed, rows, rewrites } => Outcome::Growth(memory::rewrite(seed, rows, rewrites)),
+        Case::Replay {
+            source,
+            seed,
+            accounts,
+            entries,
+            workers,
+        } => Outcome::Replays(replay::measure(source, seed, accounts, entries, workers)),
         Case::Rows {
             form,
             seed,

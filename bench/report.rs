@@ -11,6 +11,7 @@
 use crate::flat::{Point, growth};
 use crate::measure::{Case, Figures, Outcome};
 use crate::process::Host;
+use crate::replay::Run;
 use crate::rows::Form;
 use crate::suite::{Measurement, Verdict, form, pending_curve, ratio};
 use crate::workload::Part;
@@ -66,6 +67,7 @@ impl Report {
             aligned(&self.memory()),
         );
         section(ROWS, aligned(&self.rows()));
+        section(REPLAYS, aligned(&self.replays()));
         section("Targets.", aligned(&self.targets()));
         text
     }
@@ -145,6 +147,30 @@ impl Report {
         titled(&titles, self.measurements.iter().filter_map(row))
     }
 
+    fn replays(&self) -> Vec<Vec<String>> {
+        let rows = |measurement: &Measurement| {
+            let (Case::Replay { source, entries, .. }, Outcome::Replays(Ok(runs))) =
+                (measurement.case, &measurement.outcome)
+            else {
+                return Vec::new();
+            };
+            let row = |run: &Run| {
+                vec![
+                    format!("{source:?}"),
+                    entries.to_string(),
+                    run.workers.to_string(),
+                    format!("{:?}", run.caching),
+                    format!("{:.1}", run.seconds),
+                    format!("{:.3}", entries as f64 / run.seconds / 1e6),
+                    format!("{:.0}", run.peak as f64 / 1e6),
+                ]
+            };
+            runs.iter().map(row).collect()
+        };
+        let titles = ["source", "entries", "workers", "log", "s", "M/s", "MB peak"];
+        titled(&titles, self.measurements.iter().flat_map(rows))
+    }
+
     fn targets(&self) -> Vec<Vec<String>> {
         let row = |verdict: &Verdict| {
             let reached = if verdict.reached { "reached" } else { "MISSED" };
@@ -200,6 +226,10 @@ const ROWS: &str = "\
 Rows: account entries from bytes to owned, checked records on one thread; the replay log from files (in the page
 cache) with checksums, the others from memory.";
 
+const REPLAYS: &str = "\
+Replays of alerts by the program, from its start to its exit, tables and commits included. Plain: without a log;
+first: while it is written; cached: from it.";
+
 const PENDING: &str = "\
 Flat cost: the same with so many open windows, waiting orders or timers pending; last over first.";
 
@@ -214,7 +244,11 @@ fn described(case: Case) -> Option<Vec<String>> {
         Case::OpenLoop {
             part, size, workers, ..
         } => (part, size, "open loop", engine(workers)),
-        Case::Past { .. } | Case::Pending { .. } | Case::Memory { .. } | Case::Rows { .. } => return None,
+        Case::Past { .. }
+        | Case::Pending { .. }
+        | Case::Memory { .. }
+        | Case::Rows { .. }
+        | Case::Replay { .. } => return None,
     };
     Some(vec![
         part.name().to_owned(),

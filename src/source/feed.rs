@@ -80,9 +80,13 @@ impl<R: Record> Feed for InputFeed<R> {
     fn request(&mut self, requests: &mut Vec<Request>) {
         let bytes = (limits::READ_AHEAD_BYTES / self.partitions.len().max(1))
             .clamp(limits::BLOCK_BYTES_MIN, limits::BLOCK_BYTES);
-        // What bindings keep is not asked for while they are replayed.
-        let waits = self.replaying && self.settings.keeps_messages();
-        for partition in self.partitions.values_mut().filter(|_| !waits) {
+        // What bindings keep is not asked for while they are replayed; nor is a log, before it is known how late
+        // a record may be, for what no binding wants.
+        let (replaying, settings) = (self.replaying, &self.settings);
+        let waits = |partition: &PartitionFeed<R>| {
+            replaying && (settings.keeps_messages() || settings.log.is_some() && !partition.is_recorded())
+        };
+        for partition in self.partitions.values_mut().filter(|partition| !waits(partition)) {
             if partition.asked || partition.queued() > self.ahead || partition.has_ended() {
                 continue;
             }

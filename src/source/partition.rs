@@ -177,11 +177,17 @@ impl<R: Record> PartitionFeed<R> {
         }
     }
 
+    /// Recorded epochs hold some of it.
+    pub(super) fn is_recorded(&self) -> bool {
+        !self.recorded.is_empty()
+    }
+
     /// What a request wants of the replay log.
     pub(super) fn log_ask(&self, layout: u64, settings: &InputSettings) -> Option<LogAsk> {
         let watermark = recording::watermark(self.front.greatest, self.least_watermark(settings), settings);
         // Where an earlier run has cut a line, only the source can be cut again.
-        let asks = settings.log.is_some() && self.recorded.is_empty() && !self.distrusts_log;
+        let is_cut = self.is_recorded() && matches!(settings.medium, Medium::Lines);
+        let asks = settings.log.is_some() && !is_cut && !self.distrusts_log;
         asks.then_some(LogAsk { layout, watermark })
     }
 
