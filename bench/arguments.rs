@@ -2,6 +2,7 @@
 //! are the canonical
 //! workload. Parsing does no I/O.
 
+use crate::broker_command::BrokerAction;
 use crate::open_loop::Schedule;
 use crate::workload::{Part, Size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -367,41 +368,6 @@ impl KafkaArguments {
             ..self.clone()
         }
     }
-}
-
-/// Of `broker`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum BrokerAction {
-    /// Starts a cluster, waits until it answers, prints its addresses and leaves it running
-    Up {
-        /// Brokers: 1, or 3 that keep everything three times
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        brokers: usize,
-        /// Starts a schema registry too
-        #[arg(long)]
-        registry: bool,
-        /// Adds encrypted listeners, users and rights
-        #[arg(long)]
-        secure: bool,
-        /// With the heap and compiler that Kafka gives a broker by default, for measurements
-        #[arg(long)]
-        bench: bool,
-        /// Where it lives: an empty directory; by default `cluster` in the cache
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// Kills a cluster and removes its directory
-    Down {
-        /// Where it lives
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// Prints a cluster's addresses and processes
-    Status {
-        /// Where it lives
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
 }
 
 #[cfg(test)]

@@ -24,11 +24,13 @@
 //! replays at once publish the same rows under the same names and do not disturb each other.
 
 pub mod block;
+pub mod builder;
 mod place;
 pub mod row;
 pub mod segments;
 
-pub use block::{Block, Builder, Encoded, Fault, Original, Row};
+pub use block::{Block, Fault, Original, Row};
+pub use builder::{Builder, Encoded};
 pub use row::{Cell, Flat};
 pub use segments::{Found, Log};
 

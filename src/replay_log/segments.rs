@@ -13,7 +13,8 @@
 //! What a killed replay was writing is recognized by its lock, which died with it, and removed by whoever
 //! opens the log next.
 
-use super::block::{Block, Encoded, Fault, HEADER_BYTES, Header};
+use super::block::{Block, Fault, HEADER_BYTES, Header};
+use super::builder::Encoded;
 use super::place::{aligned, as_bytes};
 use crate::error::{Error, Kind, Result};
 use crate::limits;

@@ -1,6 +1,5 @@
 //! What goes into a log comes out of it; what is damaged, foreign, cut or older is found and named.
 
-use super::block::{Block, Builder, Fault, Original, Row};
 use super::place::{aligned, as_bytes};
 use super::*;
 use crate::checkpoint::unreliable::Random;

@@ -5,16 +5,17 @@
 //! is what bindings record, and its floor is part of the watermark that records carry). Both are pure
 //! functions of the log and of recorded wake-ups.
 
+mod log;
+
 use super::batch::{Batch, Message};
 use super::item::{Content, Front, Item, Parts, Raw, judge};
 use super::recording::{self, Recording};
-use super::{Bytes, Filling, InputSettings, LogAsk, Medium, Place};
+use super::{Bytes, Filling, InputSettings, Place};
 use crate::checkpoint::binding::{Kept, PartitionBinding};
 use crate::error::{Error, Kind, Result};
 use crate::format::json::{self, Rejected};
 use crate::format::lines::{Line, Lines};
 use crate::record::{DeadLetter, Origin, Record, Stamped, Write, key_hash};
-use crate::replay_log::{Block, Fault, Row};
 use crate::time::{Millis, PartitionClock};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -175,58 +176,6 @@ impl<R: Record> PartitionFeed<R> {
         if let Some(recording) = self.recording.as_mut().filter(|_| at_end) {
             recording.finish();
         }
-    }
-
-    /// Recorded epochs hold some of it.
-    pub(super) fn is_recorded(&self) -> bool {
-        !self.recorded.is_empty()
-    }
-
-    /// What a request wants of the replay log.
-    pub(super) fn log_ask(&self, layout: u64, settings: &InputSettings) -> Option<LogAsk> {
-        let watermark = recording::watermark(self.front.greatest, self.least_watermark(settings), settings);
-        // Where an earlier run has cut a line, only the source can be cut again.
-        let is_cut = self.is_recorded() && matches!(settings.medium, Medium::Lines);
-        let asks = settings.log.is_some() && !is_cut && !self.distrusts_log;
-        asks.then_some(LogAsk { layout, watermark })
-    }
-
-    /// Messages that an earlier replay has decoded.
-    fn take_rows(&mut self, mut block: Block, settings: &InputSettings) {
-        if let Some(recording) = &mut self.recording {
-            recording.restart(block.end());
-        }
-        let end = block.end();
-        // No block begins within a line; one that does is not this file's.
-        let follows = self.lines.complete() == self.read_to || !matches!(settings.medium, Medium::Lines);
-        let is_sound = follows && self.enqueue_rows(&mut block, settings).is_ok();
-        // A block that cannot be is good up to its last good row; the source has the rest.
-        self.distrusts_log |= !is_sound;
-        let reached = if is_sound { end } else { self.decoded_to };
-        if reached > self.read_to {
-            self.read_to = reached;
-            self.lines = Lines::new(reached, settings.max_record_bytes);
-        }
-    }
-
-    fn enqueue_rows(
-        &mut self,
-        block: &mut Block,
-        settings: &InputSettings,
-    ) -> std::result::Result<(), Fault> {
-        let (watermark, until) = (self.least_watermark(settings), self.until.unwrap_or(u64::MAX));
-        for row in block.rows::<R>()? {
-            let Row { original, outcome } = row?;
-            if original.offset >= until {
-                break;
-            }
-            let event_time = recording::event_time(&outcome);
-            if let Some(recording) = &mut self.recording {
-                recording.saw(event_time);
-            }
-            self.enqueue(Parts::Logged(original), outcome, watermark, settings);
-        }
-        Ok(())
     }
 
     /// Of a table's topic: an epoch's messages as its binding has kept them, for the topic may have lost them.
