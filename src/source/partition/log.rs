@@ -45,11 +45,7 @@ impl<R: Record> PartitionFeed<R> {
         }
     }
 
-    fn enqueue_rows(
-        &mut self,
-        block: &mut Block,
-        settings: &InputSettings,
-    ) -> std::result::Result<(), Fault> {
+    fn enqueue_rows(&mut self, block: &mut Block, settings: &InputSettings) -> Result<(), Fault> {
         let (watermark, until) = (self.least_watermark(settings), self.until.unwrap_or(u64::MAX));
         for row in block.rows::<R>()? {
             let Row { original, outcome } = row?;
