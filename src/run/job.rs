@@ -50,6 +50,7 @@ pub fn start(mut plan: Plan) -> Result<Started> {
         None => Observed::default(),
     };
     replay::cut(&mut plan, &mut observed, &ranges);
+    replay::log(&mut plan, &observed);
     let shards = shards::planned(&plan);
     let says = shards::says(&plan, &shards);
     let (found, claimed) = shards::look(&plan, store.as_ref(), shards, says.clone())?;

@@ -4,13 +4,14 @@ use super::committers::Gates;
 use super::communication::allocators;
 use super::wiring::{Wiring, wire};
 use super::work::{Requests, Station};
-use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared};
+use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, replay};
 use crate::checkpoint::checkpointer::Event;
 use crate::checkpoint::row::StateRow;
 use crate::cluster::sockets::Connection;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::pace::Cutting;
+use crate::source::cache::Readers;
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
@@ -86,6 +87,8 @@ pub(super) fn run_workers(
                 Requests::default()
             }
         };
+        // Whoever waits for the readers to end waits for their ends of the channel alone.
+        drop(answer);
         let station = Station::new(worker, &plan, &shared_in, entrances, requests, answers);
         end.is_good = station.run(&recovered).is_ok();
         watchdog::ended();
@@ -181,6 +184,19 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
         };
         spawn("consumer", Box::new(read))?;
         requests.topics = Some(send);
+    }
+    if let Some(cache) = replay::cache(plan) {
+        let (send, asked) = channel();
+        let (answer, woken) = (answer.clone(), thread::current());
+        let readers = Readers {
+            files: requests.files.take(),
+            topics: requests.topics.take(),
+        };
+        let read = move || {
+            crate::source::cache::read(&cache, &asked, &readers, &answer, || woken.unpark());
+        };
+        spawn("replay-log", Box::new(read))?;
+        requests.log = Some(send);
     }
     Ok(requests)
 }
