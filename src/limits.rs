@@ -103,9 +103,9 @@ pub const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Shortest shared secret of a cluster: whoever listens in may try to guess it.
 pub const SECRET_BYTES_MIN: usize = 16;
 
-/// When one process of a launched cluster has ended, the others have this long to end by themselves: a frozen one
-/// is missed after [`SILENCE`], and who has noticed that ends at once.
-pub const GRACE: Duration = Duration::from_secs(6);
+/// When one process of a launched cluster has ended, the others see it at once; who is still there after this long is
+/// killed.
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// A launched cluster that has died is started again after this pause, which doubles with every death ...
 pub const RESTART: Duration = Duration::from_millis(100);
@@ -141,6 +141,10 @@ pub const WATCH: Duration = Duration::from_millis(500);
 const _: () = assert!(
     HEARTBEAT.as_millis() * 4 <= SILENCE.as_millis(),
     "a few heartbeats may be late"
+);
+const _: () = assert!(
+    BROKEN_CONNECTION.as_millis() < GRACE.as_millis(),
+    "whoever ends by itself is not killed"
 );
 const _: () = assert!(FRAME_BYTES < LINK_BYTES, "a frame fits its queue");
 const _: () = assert!(ROWS_BYTES < LINK_BYTES, "a piece of rows fits it too");

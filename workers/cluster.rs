@@ -31,6 +31,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -132,12 +133,11 @@ impl Launcher<'_> {
             for process in &mut processes {
                 ended.ends.extend(process.ended());
             }
-            let has_died = judgement::cause(&ended.ends).is_some();
-            let since = *first_death.get_or_insert_with(now);
-            if !has_died {
-                first_death = None;
-            } else if now().saturating_duration_since(since) >= limits::GRACE {
-                processes.iter_mut().for_each(Process::kill);
+            if judgement::cause(&ended.ends).is_some() {
+                let since = *first_death.get_or_insert_with(now);
+                if now().saturating_duration_since(since) >= limits::GRACE {
+                    processes.iter_mut().for_each(Process::kill);
+                }
             }
             self.pass_interrupts_on(&mut processes);
             if now().saturating_duration_since(shown) >= SHOW {
@@ -208,7 +208,7 @@ impl Launcher<'_> {
         let addresses = addresses.map_err(failed)?.join(",");
         let mut processes = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
-            let command = self.command(generation, index, &addresses, listener)?;
+            let command = self.command(generation, index, &addresses, listener);
             processes.push(Process::start(index, command, news)?);
         }
         let pids: Vec<String> = processes
@@ -221,18 +221,11 @@ impl Launcher<'_> {
         Ok(processes)
     }
 
-    fn command(
-        &self,
-        generation: u64,
-        index: usize,
-        addresses: &str,
-        listener: TcpListener,
-    ) -> Result<Command> {
-        let program = std::env::current_exe();
-        let program =
-            program.map_err(|error| Error::internal(format!("the program is not found: {error}")))?;
+    fn command(&self, generation: u64, index: usize, addresses: &str, listener: TcpListener) -> Command {
         let arguments = self.arguments;
-        let mut command = Command::new(program);
+        // This very program, also when another version has been installed meanwhile.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("tidegate");
         command.arg("run").arg(&arguments.job).args(&self.passed_on);
         command.arg(format!("--workers={}", arguments.workers));
         command.arg(format!("--processes={}", arguments.processes));
@@ -254,7 +247,7 @@ impl Launcher<'_> {
         // Seen by the owner of the processes alone.
         command.env(SECRET_VARIABLE, &self.secret);
         command.stdin(Stdio::from(OwnedFd::from(listener)));
-        Ok(command)
+        command
     }
 }
 

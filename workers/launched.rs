@@ -155,13 +155,21 @@ pub fn tell_peers(parting: &Parting) {
 
 /// Says why this process fails, to its launcher and its peers.
 pub fn say_why(error: &Error) {
-    let thread = thread::current().name().unwrap_or("?").to_owned();
-    let end = error.message.floor_char_boundary(MESSAGE_BYTES);
-    let message = error.message[..end].to_owned();
-    report(&Report::Failed { thread, message });
+    report(&Report::Failed {
+        thread: thread_name(),
+        message: cut(&error.message),
+    });
     if let Some(peers) = PEERS.get() {
         peers.failed(error);
     }
+}
+
+fn thread_name() -> String {
+    thread::current().name().unwrap_or("without a name").to_owned()
+}
+
+fn cut(message: &str) -> String {
+    message[..message.floor_char_boundary(MESSAGE_BYTES)].replace('\n', " ")
 }
 
 /// Says why, and ends the process at once: its workers can only wait, or do not even do that.
@@ -174,11 +182,15 @@ pub fn end(error: &Error) -> ! {
 /// From here on a panic in any thread ends the process, with one line: the other threads would wait for ever.
 pub fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
-        let thread = thread::current();
-        let name = thread.name().unwrap_or("?");
         let reason = panic.payload_as_str().unwrap_or("for no reason it could say");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let line = format!("thread {name} panicked: {reason} ({place}); this is a bug of tidegate's");
-        end(&Error::internal(line.replace('\n', " ")));
+        let message = cut(&format!(
+            "panicked: {reason} ({place}); this is a bug of tidegate's"
+        ));
+        let thread = thread_name();
+        let line = format!("thread {thread} {message}");
+        // Its report comes before the one that `end` makes of the same, and is the one that counts.
+        report(&Report::Failed { thread, message });
+        end(&Error::internal(line));
     }));
 }

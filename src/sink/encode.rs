@@ -4,7 +4,7 @@ use super::{Row, Rows, message};
 use crate::format::avro::Encoder;
 use crate::format::json;
 use crate::record::{Messages, Output};
-use crate::watchdog::Operator;
+use crate::watchdog;
 use compact_str::{CompactString, format_compact};
 use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
@@ -117,7 +117,7 @@ pub fn murmur2(data: &[u8]) -> u32 {
 
 /// Encodes the messages of one output, split by shard. Rows of one container travel in one arena a shard.
 pub fn encode<'s, O: Output>(messages: Messages<'s, O>, route: Route, name: &str) -> Messages<'s, Sharded> {
-    let watched = Operator::named(name);
+    let watched = watchdog::Operator::named(name);
     messages.unary::<CapacityContainerBuilder<Vec<Sharded>>, _, _, _>(
         Pipeline,
         name,

@@ -14,7 +14,7 @@ use super::{Rows, SealedEpoch};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::record::Messages;
 use crate::time::Epoch;
-use crate::watchdog::Operator;
+use crate::watchdog;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -50,7 +50,7 @@ pub fn seal<'s>(
     gates: Vec<ShardGate>,
 ) {
     let scope = rows.scope();
-    let watched = Operator::named("seal");
+    let watched = watchdog::Operator::named("seal");
     let mut builder = OperatorBuilder::new("seal".to_owned(), scope);
     let mut rows = builder.new_input(
         rows,
