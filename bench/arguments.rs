@@ -19,6 +19,7 @@ Examples:
   tidegate-bench --quick                      a twentieth of it, as a smoke test
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
+  tidegate-bench scale --accounts 100000 --records 2000000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
   tidegate-bench kafka latency drain --save   between topics of a real broker
@@ -186,6 +187,8 @@ pub enum Command {
     Flat,
     /// Resident memory while every row of two tables is rewritten again and again
     Memory,
+    /// Throughput of `alerts` on more workers and more processes: 1x1, 1x2, 2x1, 2x2
+    Scale,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
     /// The program between topics of a real broker, beside a copy loop without any engine

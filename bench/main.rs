@@ -7,6 +7,7 @@
 //!                                        ├─ baseline: the same results by hand, without any engine
 //!                                        └─ flat, memory: curves
 //!  kills: runs of the real program, killed and compared
+//!  scale: the program on more workers and more processes
 //!  kafka: the program between topics of a real broker, beside a loop without any engine
 //!  broker_command ─► broker: a real Kafka cluster, up and down
 //! ```
@@ -42,6 +43,7 @@ mod messages;
 mod open_loop;
 mod process;
 mod report;
+mod scale;
 mod suite;
 mod workload;
 
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Measure { case }) => measure_here(case),
         Some(Command::Kills(kills)) => run_kills(kills, &scale, arguments.json),
+        Some(Command::Scale) => run_scale(&scale, arguments.json),
         Some(Command::Broker { action }) => broker_command::run(action).and_then(|text| print(&text)),
         Some(Command::Kafka(kafka)) => run_kafka(kafka, &arguments),
         Some(Command::KafkaRole { role }) => kafka::role::play(role).and_then(|text| print(&text)),
@@ -94,6 +97,15 @@ fn run_kills(arguments: &KillsArguments, scale: &Scale, json: bool) -> Result<()
     } else {
         Err("the campaign does not hold".to_owned())
     }
+}
+
+fn run_scale(scale: &Scale, json: bool) -> Result<(), String> {
+    let results = scale::run(scale.seed, scale.accounts, scale.records)?;
+    let text = match json {
+        true => serde_json::to_string(&results).map_err(|error| error.to_string())?,
+        false => results.text(),
+    };
+    print(&text)
 }
 
 fn run_kafka(kafka: &KafkaArguments, arguments: &Arguments) -> Result<(), String> {

@@ -43,6 +43,7 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::Memory) => vec![memory(scale)],
         Some(
             Command::Kills(_)
+            | Command::Scale
             | Command::Kafka(_)
             | Command::KafkaRole { .. }
             | Command::Broker { .. }
