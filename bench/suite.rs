@@ -47,6 +47,7 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(
             Command::Kills(_)
             | Command::Faults(_)
+            | Command::Scale
             | Command::Kafka(_)
             | Command::KafkaRole { .. }
             | Command::Broker { .. }

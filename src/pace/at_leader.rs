@@ -119,7 +119,7 @@ impl AtLeader {
         if round < state.rounds {
             return state.last_round.clone();
         }
-        let holds = Some((round, held));
+        let holds = Some((round, held.first(limits::ANNOUNCED_EPOCHS)));
         let said = &mut state.workers[worker - self.first].holds;
         if *said != holds {
             said.clone_from(&holds);
@@ -327,6 +327,29 @@ mod tests {
             assert!(first_event.is_some(), "seed {seed}: no event was taken");
             assert!(cuts_seen > 2, "seed {seed}: {cuts_seen} cuts are too few");
         }
+    }
+
+    /// A worker that holds much says only what the next round can need, and the round is the same.
+    #[test]
+    fn a_long_report_is_cut_without_changing_the_round() {
+        let now = Instant::now();
+        let places = |from: i64, step: usize| -> Vec<Place> {
+            let ticks = (from..1_000).step_by(step);
+            ticks.map(|tick| Place::new(Some(tick), 1, false)).collect()
+        };
+        let held = |complete: &[Place]| Held {
+            complete: complete.to_vec(),
+            next: Place::new(Some(1_000), 1, false),
+            ready: false,
+        };
+        let round = |cut: usize| {
+            let pace = Here::new(Cutting::Finite, 2, 1, Duration::MAX, now);
+            pace.report(0, 0, held(&places(0, 3)), now);
+            pace.report(1, 0, held(&places(1, 1)).first(cut), now)
+        };
+        let cut = round(limits::ANNOUNCED_EPOCHS).expect("both have reported");
+        assert_eq!(cut, round(usize::MAX).expect("both have reported"));
+        assert_eq!(cut.epochs.len(), limits::ANNOUNCED_EPOCHS);
     }
 
     #[test]

@@ -254,11 +254,16 @@ impl Here {
     /// A worker of another process has said this.
     pub fn hear(&self, told: Told, now: Instant) {
         match told {
-            Told::Holds { worker, round, held } => drop(self.report(worker, round, held, now)),
+            Told::Holds { worker, round, held } => {
+                // Of a worker that there is: what comes over a link is not trusted to fit.
+                if worker < self.lock().held.len() {
+                    self.report(worker, round, held, now);
+                }
+            }
             Told::At { worker, epoch, holds } => {
-                let mut state = self.lock();
+                let state = &mut *self.lock();
                 // What was said of an epoch that it was told to leave in the meantime is void.
-                if state.at[worker] == epoch {
+                if state.at.get(worker) == Some(&epoch) {
                     state.standing[worker] = Some(holds);
                 }
             }

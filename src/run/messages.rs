@@ -91,9 +91,9 @@ pub(super) struct Counted {
 
 /// Posts a short message. A peer that is no longer reached is told of by its link.
 pub(super) fn post<M: Serialize>(outbox: &Outbox, message: &M) {
-    match encode(message) {
-        Ok(bytes) => drop(outbox.post(&bytes)),
-        Err(error) => tracing::error!("{error}"),
+    match encode(message).and_then(|bytes| outbox.post(&bytes)) {
+        Err(error) if error.kind != Kind::PeerLost => tracing::error!("{error}"),
+        Ok(()) | Err(_) => {}
     }
 }
 

@@ -279,6 +279,16 @@ impl Held {
         ready: true,
     };
 
+    /// As if no more than the first `most` places were known to be complete: what is announced next does not
+    /// depend on the others, and it fits a short message.
+    pub fn first(mut self, most: usize) -> Held {
+        if let Some(next) = self.complete.get(most) {
+            (self.next, self.ready) = (*next, true);
+            self.complete.truncate(most);
+        }
+        self
+    }
+
     /// What two feeds hold together.
     pub fn join(mut self, other: Held) -> Held {
         self.ready = match self.next.cmp(&other.next) {
