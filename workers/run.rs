@@ -144,7 +144,8 @@ fn end_on_signals(mut signals: Signals, shared: Arc<Shared>) -> Result<()> {
             tracing::info!("draining: what was read is committed; again to abort");
             shared.pace.drain();
         }
-        if signals.next().is_some() {
+        // A launcher kills, and passes on what the system may have told everybody already.
+        if signals.any(|_| !launched::is_launched()) {
             std::process::exit(Kind::Aborted as i32);
         }
     };
