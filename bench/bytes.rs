@@ -89,6 +89,7 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
             max_record_bytes: MAX_RECORD_BYTES,
             replay_tick_ms: 1_000,
             span: None,
+            log: None,
         },
         place: InputPlace::Files {
             root: ".".into(),

@@ -5,7 +5,9 @@
 //!                                        ├─ arrivals, workload: the generated day, decoded or as lines
 //!                                        ├─ engine, bytes, open_loop: the real dataflows, fed from memory
 //!                                        ├─ baseline: the same results by hand, without any engine
-//!                                        └─ flat, memory: curves
+//!                                        ├─ flat, memory: curves
+//!                                        ├─ rows: decoded rows, as the replay log has them and otherwise
+//!                                        └─ replay: replays by the real program, with and without a log
 //!  kills: runs of the real program, killed and compared
 //!  kafka: the program between topics of a real broker, beside a loop without any engine
 //!  broker_command ─► broker: a real Kafka cluster, up and down
@@ -41,7 +43,9 @@ mod memory;
 mod messages;
 mod open_loop;
 mod process;
+mod replay;
 mod report;
+mod rows;
 mod suite;
 mod workload;
 

@@ -24,7 +24,7 @@ pub enum Kind {
     WriteFailed = 7,
     /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
     Fenced = 8,
-    /// A broker or the schema registry cannot be reached, or refuses who we are.
+    /// A broker, the schema registry or the object store cannot be reached, or a broker refuses who we are.
     Unreachable = 9,
     /// A verification has found what was committed to differ from what a replay gives.
     Differs = 12,

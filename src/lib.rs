@@ -18,6 +18,7 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
+//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //! - [`verify`]: what a replay gives, held against what was committed.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
@@ -66,6 +67,7 @@ pub mod metrics;
 pub mod operators;
 pub mod pace;
 pub mod record;
+pub mod replay_log;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;

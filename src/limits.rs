@@ -67,6 +67,12 @@ pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Longest answer of the schema registry.
 pub const REGISTRY_ANSWER_BYTES: u64 = 1 << 20;
 
+/// A block of the replay log is written when it holds about so much ...
+pub const REPLAY_BLOCK_BYTES: usize = 256 << 10;
+
+/// ... and a segment of blocks published when it does: what a killed replay has decoded in vain, at most.
+pub const REPLAY_SEGMENT_BYTES: usize = 64 << 20;
+
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
 
@@ -101,5 +107,9 @@ const _: () = assert!(
 const _: () = assert!(
     TRANSACTION_BYTES < IN_FLIGHT_BYTES,
     "one transaction is written while the next one's rows are made"
+);
+const _: () = assert!(
+    REPLAY_BLOCK_BYTES < REPLAY_SEGMENT_BYTES,
+    "a segment holds blocks"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

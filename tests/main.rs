@@ -46,7 +46,9 @@ mod cases {
     mod kills; // Killed anywhere and started again, the final files are the same.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
+    mod registry; // What a real schema registry answers, and what becomes of it.
     mod replay; // A span of history again: the same as a run over just that, killed or not.
+    mod replay_log; // Replays from decoded messages give what replays from the source give.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
     mod state; // The state at a URL: on a disk, in an object store, unreachable.
     mod what_if; // A recorded span under other settings: the difference of two full runs.

@@ -17,7 +17,7 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker or the registry cannot be reached, or refuses us
+    9  unreachable: a broker, the registry or the object store cannot be reached, or refuses us
    12  differs: a verification has found something else than was committed
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
@@ -127,7 +127,8 @@ Examples:
   tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
   tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
   tidegate replay day/job.toml --verify
-  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
+  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand
+  tidegate replay day/job.toml --into again --cache decoded")]
 pub struct ReplayArguments {
     /// The job file
     pub job: PathBuf,
@@ -157,6 +158,9 @@ pub struct ReplayArguments {
     /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
     #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END", conflicts_with = "recorded")]
     pub offsets: Vec<String>,
+    /// Keeps decoded messages in this directory, and reads them there instead of from files and topics
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recorded", "verify"])]
+    pub cache: Option<PathBuf>,
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,

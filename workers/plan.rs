@@ -140,6 +140,7 @@ fn input_plan(job: &Job, input: &Input, index: u16, schemas: Option<&Arc<Schemas
             max_record_bytes: input.max_record_bytes,
             replay_tick_ms: job.replay_tick_ms,
             span: None,
+            log: None,
         },
         place,
     }

@@ -12,6 +12,8 @@
 //! `--verify` does so without writing anything and holds every output against what was committed: exit code 12
 //! if there is a difference.
 //!
+//! `--cache DIR` keeps what was decoded in DIR and takes it from there the next time; results are the same.
+//!
 //! Refused before anything is read: a place that is one of the job's own outputs, would be read by its inputs,
 //! or is named twice; with `--into`, outputs that are topics.
 
@@ -54,7 +56,11 @@ pub fn replay(arguments: &ReplayArguments) -> Result<()> {
         true => Cutting::Recorded,
         false => Cutting::Finite,
     };
-    let plan = replayed(&job, Plan { cutting, ..plan }, &place, span, &offsets(arguments)?)?;
+    let mut plan = replayed(&job, Plan { cutting, ..plan }, &place, span, &offsets(arguments)?)?;
+    if let Some(replay) = &mut plan.replay {
+        // Results do not depend on it, so it is no part of the plan's hash.
+        replay.cache.clone_from(&arguments.cache);
+    }
     let from = span.from.map_or("the beginning".to_owned(), date);
     let (outcome, state) = match arguments.recorded {
         true => {
@@ -296,6 +302,7 @@ pub fn replayed(
         span,
         offsets: offsets.clone(),
         stands_for,
+        cache: None,
     });
     Ok(plan)
 }

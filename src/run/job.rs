@@ -27,6 +27,7 @@ use crate::pace::Pace;
 use crate::sink::committer::{self, Committer, Queue};
 use crate::sink::seal::ShardGate;
 use crate::sink::{SealedEpoch, Sink};
+use crate::source::cache::Readers;
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
@@ -102,6 +103,7 @@ pub fn start(mut plan: Plan) -> Result<Started> {
         None => Observed::default(),
     };
     replay::cut(&mut plan, &mut observed, &ranges);
+    replay::log(&mut plan, &observed);
     let shards = shards::planned(&plan);
     let says = shards::says(&plan, &shards);
     let (found, claimed) = shards::look(&plan, store.as_ref(), shards, says.clone())?;
@@ -460,6 +462,8 @@ fn run_workers(
                 Requests::default()
             }
         };
+        // Whoever waits for the readers to end waits for their ends of the channel alone.
+        drop(answer);
         let station = Station::new(worker, &plan, &shared_in, entrances, requests, answers);
         if station.run(&recovered).is_err() {
             // Dropped while their inputs are still open: nothing downstream sees an end that is none.
@@ -514,6 +518,19 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
         };
         spawn("consumer", Box::new(read))?;
         requests.topics = Some(send);
+    }
+    if let Some(cache) = replay::cache(plan) {
+        let (send, asked) = channel();
+        let (answer, woken) = (answer.clone(), thread::current());
+        let readers = Readers {
+            files: requests.files.take(),
+            topics: requests.topics.take(),
+        };
+        let read = move || {
+            crate::source::cache::read(&cache, &asked, &readers, &answer, || woken.unpark());
+        };
+        spawn("replay-log", Box::new(read))?;
+        requests.log = Some(send);
     }
     Ok(requests)
 }

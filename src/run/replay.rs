@@ -23,11 +23,14 @@ use super::{InputPlace, InputPlan, OutputPlace, Plan};
 use crate::checkpoint::store::{self, Published, Store};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::topics::{Admin, Bounds, Missing};
+use crate::replay_log::Source;
 use crate::sink::progress_topic;
+use crate::source::cache::Cache;
 use crate::source::span::Span;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 
 /// What makes a plan a replay's.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +42,8 @@ pub struct Replay {
     pub offsets: BTreeMap<(String, u32), Range<u64>>,
     /// The job's own topics, by the replay's topic that stands for each.
     pub stands_for: BTreeMap<String, String>,
+    /// Directory of the replay log, where decoded messages are kept for the next replay.
+    pub cache: Option<PathBuf>,
 }
 
 /// Name of the record in the state.
@@ -97,6 +102,33 @@ pub fn cut(plan: &mut Plan, observed: &mut Observed, ranges: &Ranges) {
             observed.cut(index, ranges);
         }
     }
+}
+
+/// Where the plan is a replay's with a log: says so to the inputs, with what their topics are known by.
+pub fn log(plan: &mut Plan, observed: &Observed) {
+    if plan.replay.as_ref().is_some_and(|replay| replay.cache.is_some()) {
+        for (index, input) in plan.inputs.iter_mut().enumerate() {
+            input.settings.log = Some(observed.id(index).to_owned());
+        }
+    }
+}
+
+/// The replay log of a plan, for a worker's reader.
+pub fn cache(plan: &Plan) -> Option<Cache> {
+    let directory = plan.replay.as_ref()?.cache.clone()?;
+    let source = |input: &InputPlan| {
+        let settings = &input.settings;
+        Source {
+            input: settings.name.clone(),
+            identity: settings.log.clone().unwrap_or_default(),
+            medium: format!("{:?}", settings.medium),
+            is_table: settings.is_table,
+            max_out_of_orderness_ms: settings.max_out_of_orderness_ms,
+            max_record_bytes: settings.max_record_bytes,
+        }
+    };
+    let sources = plan.inputs.iter().map(source).collect();
+    Some(Cache { directory, sources })
 }
 
 /// The record that lies there, if it is this replay's.

@@ -54,6 +54,8 @@ pub struct Observed {
     first: BTreeMap<usize, Vec<u64>>,
     /// Replays: where each partition ends.
     until: BTreeMap<usize, Vec<u64>>,
+    /// The topic's id.
+    ids: BTreeMap<usize, String>,
 }
 
 impl Observed {
@@ -69,6 +71,11 @@ impl Observed {
     /// Where a replay ends to read a partition; otherwise none.
     pub fn until(&self, input: usize, partition: u32) -> Option<u64> {
         self.until.get(&input)?.get(partition as usize).copied()
+    }
+
+    /// The id of an input's topic; of files none.
+    pub fn id(&self, input: usize) -> &str {
+        self.ids.get(&input).map_or("", String::as_str)
     }
 
     /// Limits what is read of an input to these offsets: the first, and the one behind the last.
@@ -175,6 +182,8 @@ pub fn observe(plan: &mut Plan, kafka: &KafkaPlan, store: &dyn Store) -> Result<
             continue;
         };
         *count = partitions(name);
+        let id = found[name].as_ref().map(|topic| topic.id.clone());
+        observed.ids.insert(index, id.unwrap_or_default());
         let bounds = admin.bounds(name, *count)?;
         let from = if is_table { From::Earliest } else { *from };
         let first = match from {

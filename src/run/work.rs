@@ -16,6 +16,7 @@ use crate::crash;
 use crate::error::Result;
 use crate::limits;
 use crate::pace::Cutting;
+use crate::source::cache::Asked;
 use crate::source::partition::Start;
 use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
@@ -36,10 +37,16 @@ pub struct Requests {
     pub topics: Option<Sender<Request>>,
     /// By index: inputs that are topics.
     pub is_topic: Vec<bool>,
+    /// To the replay log, which then has the ways to the readers.
+    pub log: Option<Sender<Asked>>,
 }
 
 impl Requests {
     fn send(&self, request: Request) {
+        if let Some(log) = &self.log {
+            let _ = log.send(Asked::Request(request));
+            return;
+        }
         let reader = match self.is_topic[usize::from(request.input)] {
             true => &self.topics,
             false => &self.files,
@@ -47,6 +54,15 @@ impl Requests {
         if let Some(reader) = reader {
             // A reader ends only when this sender does, or after it has said why.
             let _ = reader.send(request);
+        }
+    }
+
+    /// Hands what a feed has decoded to the replay log, if there is one.
+    fn log(&self, feed: &mut dyn Feed) {
+        if let Some(log) = &self.log {
+            for decoded in feed.decoded() {
+                let _ = log.send(Asked::Decoded(decoded));
+            }
         }
     }
 }
@@ -123,15 +139,25 @@ impl<'a> Station<'a> {
         let Station {
             worker,
             shared,
-            entrances,
+            mut entrances,
+            requests,
+            answers,
             ..
         } = self;
+        for feed in &mut entrances.feeds {
+            requests.log(feed.as_mut());
+        }
         drop(entrances);
         while worker.has_dataflows() {
             if shared.has_failed() {
                 return Err(Stopped);
             }
             worker.step_or_park(Some(limits::PARK));
+        }
+        if requests.log.is_some() {
+            // It publishes what it has and ends with the readers: until then the process stays.
+            drop(requests);
+            answers.iter().for_each(drop);
         }
         Ok(())
     }
@@ -355,6 +381,7 @@ impl<'a> Station<'a> {
         }
         let mut requests = Vec::new();
         for feed in &mut self.entrances.feeds {
+            self.requests.log(feed.as_mut());
             feed.request(&mut requests);
             let skipped = feed.skipped();
             if skipped > 0 {

@@ -10,15 +10,16 @@ use crate::format::json;
 use crate::record::Record;
 use crate::scratch::Scratch;
 use crate::time::Millis;
-use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
-/// A record with nothing but its time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Tick {
-    at: i64,
+crate::strict_record! {
+    /// A record with nothing but its time.
+    pub struct Tick {
+        /// Event time.
+        pub at: Millis,
+    }
 }
 
 impl Record for Tick {
@@ -46,6 +47,7 @@ fn settings(span: Option<Span>) -> InputSettings {
         max_record_bytes: 80,
         replay_tick_ms: 10,
         span,
+        log: None,
     }
 }
 
@@ -145,12 +147,12 @@ fn read_until_failure(
                     path,
                     offset,
                     bytes,
-                    at_end: false,
+                    ..Request::default()
                 };
                 requests.send(request).expect("the reader waits for requests");
                 let arrival = unreliable.answer(answers.recv().expect("the reader answers"))?;
                 assert_eq!(arrival.offset, feed.read_to, "what was asked for");
-                feed.arrived(&arrival.bytes, arrival.at_end, Instant::now(), settings);
+                feed.arrived(arrival.bytes, arrival.at_end, Instant::now(), settings);
             }
             epoch += 1;
             let cap = random.below(6) as usize;
