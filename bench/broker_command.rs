@@ -1,4 +1,5 @@
-//! `tidegate-bench broker`, and `scripts/kafka`: a cluster that outlives the command, in a directory by which it is found again.
+//! `tidegate-bench broker`, and `scripts/kafka`: a cluster that outlives the command, in a directory by which it
+//! is found again.
 //!
 //! `up` brings a cluster to where it answers, whatever there was: nothing, one that runs, one whose processes
 //! have ended. What it prints can be taken over by a shell, as variables.
