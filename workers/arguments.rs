@@ -221,7 +221,7 @@ pub struct ReplayArguments {
     #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END", conflicts_with = "recorded")]
     pub offsets: Vec<String>,
     /// Keeps decoded messages in this directory, and reads them there instead of from files and topics
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recorded", "verify"])]
     pub cache: Option<PathBuf>,
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]

@@ -152,7 +152,7 @@ fn read_until_failure(
                 requests.send(request).expect("the reader waits for requests");
                 let arrival = unreliable.answer(answers.recv().expect("the reader answers"))?;
                 assert_eq!(arrival.offset, feed.read_to, "what was asked for");
-                feed.arrived(arrival.bytes, arrival.at_end, Instant::now(), &settings);
+                feed.arrived(arrival.bytes, arrival.at_end, Instant::now(), settings);
             }
             epoch += 1;
             let cap = random.below(6) as usize;
