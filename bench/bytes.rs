@@ -23,7 +23,7 @@ use tidegate::limits::MAX_RECORD_BYTES;
 use tidegate::metrics::Metrics;
 use tidegate::pace::{Cutting, Pace};
 use tidegate::run::wiring::{Entrances, wire};
-use tidegate::run::{InputPlace, InputPlan, Matching, OutputPlace, OutputPlan, Plan, Shared};
+use tidegate::run::{Aim, InputPlace, InputPlan, Matching, OutputPlace, OutputPlan, Plan, Shared};
 use tidegate::sink::SealedEpoch;
 use tidegate::sink::seal::ShardGate;
 use tidegate::source::partition::Start;
@@ -124,6 +124,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         replay: None,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
+        history: None,
+        aim: Aim::Outputs,
     }
 }
 

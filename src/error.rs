@@ -26,6 +26,8 @@ pub enum Kind {
     Fenced = 8,
     /// A broker, the schema registry or the object store cannot be reached, or a broker refuses who we are.
     Unreachable = 9,
+    /// A verification has found what was committed to differ from what a replay gives.
+    Differs = 12,
     /// A bug of ours.
     Internal = 70,
     /// Stopped by a second Ctrl-C, without draining.

@@ -19,6 +19,7 @@
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
 //! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
+//! - [`verify`]: what a replay gives, held against what was committed.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
@@ -74,3 +75,4 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod verify;

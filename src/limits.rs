@@ -76,6 +76,12 @@ pub const REPLAY_SEGMENT_BYTES: usize = 64 << 20;
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
 
+/// Differences that a verification shows; all are counted.
+pub const DIFFERENCES: usize = 1_000;
+
+/// Event time between the checkpoints that history keeps. Setting `history_checkpoint_ms`.
+pub const HISTORY_CHECKPOINT_MS: i64 = 3_600_000;
+
 /// State shards: chunks hold rows of one shard, so that a restart may spread them over any number of workers.
 pub const STATE_SHARDS: usize = 16;
 

@@ -27,6 +27,7 @@ mod cases {
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
     mod follow_kills; // Files that grow while they are read, with kills in between.
     mod found; // What an adversarial reading found, one case each.
+    mod history; // Recorded epochs again: the live outputs to the byte, and what was changed in them is found.
     mod interrupt; // Ctrl-C, once and twice.
     mod job; // What `check` says about job files, above all about wrong ones.
     mod job_kafka; // The same for topics, properties and secrets.
@@ -37,6 +38,7 @@ mod cases {
     mod kafka_partitions; // Partitions without messages, and partitions that are added.
     mod kafka_poison; // Bad messages of every kind in topics: dead letters, exactly once.
     mod kafka_readme; // The README's Kafka quick start, line by line.
+    mod kafka_replay; // Spans, recorded epochs and planted differences, over topics.
     mod kafka_results; // Undisturbed runs over topics against the oracle: workers, shards, headers, partitions.
     mod kafka_security; // Who is let in, what a wrong setting comes to, and that secrets stay secret.
     mod kafka_topics; // Topics that are not what they were: refused by name; and compaction.
@@ -45,8 +47,10 @@ mod cases {
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod registry; // What a real schema registry answers, and what becomes of it.
+    mod replay; // A span of history again: the same as a run over just that, killed or not.
     mod replay_log; // Replays from decoded messages give what replays from the source give.
     mod results; // Finite runs against the oracle: every dataflow, setting, stage and number of workers.
     mod state; // The state at a URL: on a disk, in an object store, unreachable.
+    mod what_if; // A recorded span under other settings: the difference of two full runs.
     mod wild; // Seeded small jobs of extremes against the oracle.
 }

@@ -18,6 +18,7 @@ Exit codes:
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
     9  unreachable: a broker, the registry or the object store cannot be reached, or refuses us
+   12  differs: a verification has found something else than was committed
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 
@@ -73,6 +74,8 @@ pub enum Command {
     Run(RunArguments),
     /// Runs a span of history through the job's dataflows, to a place of its own
     Replay(ReplayArguments),
+    /// Prints what a recorded span would have given under other settings: the difference to what was sent
+    Whatif(WhatIfArguments),
     /// Says what a job file means, or everything that is wrong with it, without running it
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
@@ -123,6 +126,7 @@ pub struct RunArguments {
 Examples:
   tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
   tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
+  tidegate replay day/job.toml --verify
   tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand
   tidegate replay day/job.toml --into again --cache decoded")]
 pub struct ReplayArguments {
@@ -137,22 +141,64 @@ pub struct ReplayArguments {
     pub to: Option<Millis>,
     /// Writes the output files, under their own names, and the replay's state to this directory
     #[arg(long, value_name = "DIR")]
-    #[arg(required_unless_present = "output_suffix", conflicts_with = "output_suffix")]
+    #[arg(required_unless_present_any = ["output_suffix", "verify"], conflicts_with = "output_suffix")]
     pub into: Option<PathBuf>,
     /// Writes to topics and files with this behind their names; topics are created
     #[arg(long, value_name = "SUFFIX", allow_hyphen_values = true)]
     pub output_suffix: Option<String>,
+    /// Takes the epochs of the live run again, as they are recorded: needs `history = true` for a span long past
+    #[arg(long)]
+    pub recorded: bool,
+    /// Takes the recorded epochs again and compares every output with what was committed; writes nothing
+    #[arg(long, conflicts_with_all = ["into", "output_suffix", "offsets"])]
+    pub verify: bool,
+    /// Compares an output with a copy of it: another file, or another topic; may be repeated
+    #[arg(long, value_name = "OUTPUT=PLACE", requires = "verify")]
+    pub against: Vec<String>,
     /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
-    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END")]
+    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END", conflicts_with = "recorded")]
     pub offsets: Vec<String>,
     /// Keeps decoded messages in this directory, and reads them there instead of from files and topics
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recorded", "verify"])]
     pub cache: Option<PathBuf>,
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,
     /// Prints the final summary as JSON
     #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `whatif`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate whatif day/job.toml --set risk_pattern.limit=500000
+  tidegate whatif bank/job.toml --settings new.jsonl --from 2026-01-31T00:00:00Z --list
+A file of alert settings has a line {\"key\":\"<customer>\",\"value\":{...}} for each customer; a null removes them.")]
+pub struct WhatIfArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Another value of a setting of a dataflow, as the job file names it; may be repeated
+    #[arg(long, value_name = "DATAFLOW.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Other alert settings, JSON lines: they hold for the whole span, for the customers that the file names
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// First time of the span: RFC 3339, or milliseconds since 1970 [default: the beginning]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub from: Option<Millis>,
+    /// First time behind the span [default: the end]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub to: Option<Millis>,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Prints the messages as well
+    #[arg(long)]
+    pub list: bool,
+    /// Prints the messages alone, as JSON lines
+    #[arg(long, conflicts_with = "list")]
     pub json: bool,
 }
 
@@ -335,6 +381,9 @@ pub struct GenerateArguments {
     /// Writes a job file whose inputs and outputs are topics, at the brokers that the variable KAFKA names
     #[arg(long)]
     pub kafka: bool,
+    /// Writes a job file whose job keeps its past, for `replay --recorded`, `replay --verify` and `whatif`
+    #[arg(long)]
+    pub history: bool,
     /// The directory to write to; new or empty
     #[arg(long, value_name = "DIR", default_value = "day")]
     pub out: PathBuf,
@@ -376,6 +425,7 @@ impl Arguments {
                 Command::Consume(_) => LevelFilter::WARN,
                 Command::Run(_)
                 | Command::Replay(_)
+                | Command::Whatif(_)
                 | Command::Produce(_)
                 | Command::Generate(_)
                 | Command::Demo(_) => LevelFilter::INFO,

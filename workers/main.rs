@@ -18,6 +18,7 @@ mod replay;
 mod run;
 mod status;
 mod topics;
+mod what_if;
 
 use arguments::{Arguments, Command, LogFormat};
 use clap::Parser as _;
@@ -46,6 +47,7 @@ fn obey(command: &Command) -> Result<()> {
         Command::Generate(arguments) => generate::generate(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Replay(arguments) => replay::replay(arguments),
+        Command::Whatif(arguments) => what_if::what_if(arguments),
         Command::Graph(arguments) => graph::graph(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Topics(arguments) => topics::topics(arguments),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::format::registry::Schemas;
 use tidegate::pace::Cutting;
-use tidegate::run::{self, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
+use tidegate::run::{self, Aim, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
 use tidegate::sink::encode::Format;
 use tidegate::sink::files::Shard;
 use tidegate::source::{InputSettings, Medium};
@@ -67,6 +67,8 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
             },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
+        history: job.history_checkpoint_ms,
+        aim: Aim::Outputs,
     })
 }
 

@@ -8,6 +8,10 @@
 //! `--output-suffix S` puts the suffix behind the names of topics and, before the extension, of files, and the
 //! state into `replays/S` of the job's state. Started again with the same words it goes on where it was.
 //!
+//! `--recorded` takes the epochs that the live run bound instead, from the newest kept checkpoint before the span;
+//! `--verify` does so without writing anything and holds every output against what was committed: exit code 12
+//! if there is a difference.
+//!
 //! `--cache DIR` keeps what was decoded in DIR and takes it from there the next time; results are the same.
 //!
 //! Refused before anything is read: a place that is one of the job's own outputs, would be read by its inputs,
@@ -16,36 +20,161 @@
 use crate::arguments::ReplayArguments;
 use crate::job::{InputPlace, Job, identity, would_match};
 use crate::plan;
-use crate::print::print;
+use crate::print::{print, print_json};
 use crate::progress::date;
-use crate::run::run_job;
+use crate::run::{run_job, run_with};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::pace::Cutting;
 use tidegate::record::key_hash;
+use tidegate::run::past;
+use tidegate::run::recorded;
 use tidegate::run::replay::Replay;
-use tidegate::run::{self, OutputPlace, Plan};
+use tidegate::run::verifying::{report, verification};
+use tidegate::run::{self, Aim, OutputPlace, Plan};
 use tidegate::source::span::Span;
+use tidegate::time::Millis;
+use tidegate::verify::Report;
+
+/// Differences that are shown in words; as JSON all that were kept are.
+const SHOWN: usize = 20;
 
 /// Replays the span of the command line.
 pub fn replay(arguments: &ReplayArguments) -> Result<()> {
     let job = Job::read(&arguments.job)?;
     let plan = plan::plan(&job, arguments.workers, false)?;
-    let span = span(arguments)?;
-    let mut plan = replayed(&job, plan, &Place::of(arguments)?, span, &offsets(arguments)?)?;
+    let span = span(arguments.from, arguments.to)?;
+    if arguments.verify {
+        return verify(&job, plan, span, arguments);
+    }
+    let live = plan.clone();
+    let place = Place::of(arguments)?;
+    let cutting = match arguments.recorded {
+        true => Cutting::Recorded,
+        false => Cutting::Finite,
+    };
+    let mut plan = replayed(&job, Plan { cutting, ..plan }, &place, span, &offsets(arguments)?)?;
     if let Some(replay) = &mut plan.replay {
         // Results do not depend on it, so it is no part of the plan's hash.
         replay.cache.clone_from(&arguments.cache);
     }
     let from = span.from.map_or("the beginning".to_owned(), date);
-    tracing::info!("state begins empty at {from}: windows and patterns know nothing of before, tables all");
-    let outcome = run_job(&job, plan)?;
+    let (outcome, state) = match arguments.recorded {
+        true => {
+            let past = past::read(&live, span)?;
+            let state = format!(
+                "State began as it was then: {} epochs are taken.",
+                past.bindings.len()
+            );
+            let start = |plan| recorded::start(plan, past);
+            (run_with(plan, start, plan::build(&job))?, state)
+        }
+        false => {
+            tracing::info!("state begins empty at {from}: only tables know what was before");
+            (run_job(&job, plan)?, format!("State began empty at {from}."))
+        }
+    };
     if arguments.json {
         return outcome.print_json();
     }
-    print(&format!("{}\nState began empty at {from}.\n", outcome.table()))
+    print(&format!("{}\n{state}\n", outcome.table()))
+}
+
+/// Holds what the span gives again against what was committed.
+fn verify(job: &Job, plan: Plan, span: Span, arguments: &ReplayArguments) -> Result<()> {
+    let mut against = BTreeMap::new();
+    for text in &arguments.against {
+        let (output, place) = text
+            .split_once('=')
+            .ok_or_else(|| usage(format!("--against {text}: OUTPUT=PLACE is wanted")))?;
+        if job.outputs.iter().all(|known| known.spec.name != output) {
+            return Err(usage(format!("--against {text}: the job has no output {output}")));
+        }
+        if job.shards > 1 && job.outputs.iter().any(|known| known.topic().is_none()) {
+            return Err(usage(format!(
+                "--against {text}: the files of several shards have no one copy"
+            )));
+        }
+        against.insert(output.to_owned(), place.to_owned());
+    }
+    let past = past::read(&plan, span)?;
+    let epochs = past.epochs.clone();
+    let mut verifiers = Vec::new();
+    let start = |plan| {
+        let plan = Plan {
+            aim: Aim::Verification,
+            ..plan
+        };
+        let verification = verification(plan, past, &against)?;
+        verifiers = verification.verifiers;
+        Ok(verification.started)
+    };
+    run_with(plan, start, plan::build(job))?;
+    let report = report(&verifiers)?;
+    if arguments.json {
+        let value = serde_json::to_value(&report).map_err(|error| Error::internal(error.to_string()))?;
+        print_json(&value)?;
+    } else {
+        print(&shown(&report))?;
+    }
+    match report.is_clean() {
+        true => Ok(()),
+        false => {
+            let (first, last) = (epochs.start, epochs.end - 1);
+            let message = format!("epochs {first} to {last}: what was committed differs from what they give");
+            Err(Error::new(Kind::Differs, message))
+        }
+    }
+}
+
+/// A report as text: a table, then the first differences.
+pub fn shown(report: &Report) -> String {
+    let head = [
+        "output",
+        "messages",
+        "missing",
+        "extra",
+        "altered",
+        "epochs unlike recorded",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(report.outputs.iter().map(|(output, count)| {
+        let numbers = [
+            count.messages,
+            count.missing,
+            count.extra,
+            count.altered,
+            count.unlike_recorded,
+        ];
+        let mut row = vec![output.clone()];
+        row.extend(numbers.map(|number| number.to_string()));
+        row
+    }));
+    let mut text = aligned(&rows);
+    for difference in report.differences.iter().take(SHOWN) {
+        let epoch = difference
+            .epoch
+            .map_or(String::new(), |epoch| format!(" epoch {epoch}"));
+        let from = match difference.origin.as_str() {
+            "" => String::new(),
+            origin => format!(" from {origin}"),
+        };
+        let at = match difference.place.as_str() {
+            "" => String::new(),
+            place => format!(" at {place}"),
+        };
+        let (output, what) = (&difference.output, difference.what);
+        text.push_str(&format!("\n{what} in {output}:{epoch}{from}{at}\n"));
+        for (sign, side) in [('-', &difference.expected), ('+', &difference.found)] {
+            if let Some(side) = side {
+                text.push_str(&format!("  {sign} {side}\n"));
+            }
+        }
+    }
+    text
 }
 
 /// Where a replay writes.
@@ -130,8 +259,8 @@ pub fn replayed(
     let (name, state) = place.name_and_state(&plan);
     let mut stands_for = BTreeMap::new();
     let mut plan = Plan {
-        cutting: Cutting::Finite,
         append: false,
+        history: None,
         name,
         state,
         ..plan
@@ -153,7 +282,8 @@ pub fn replayed(
     for input in &mut plan.inputs {
         // Of a topic of events the offsets are chosen, by message time.
         let by_offset = !input.settings.is_table && matches!(input.place, run::InputPlace::Topic { .. });
-        input.settings.span = (!by_offset).then_some(span);
+        let is_cut = plan.cutting == Cutting::Finite && !by_offset;
+        input.settings.span = is_cut.then_some(span);
     }
     for (topic, _) in offsets.keys() {
         let is_read = job.inputs.iter().any(|input| input.topic() == Some(topic));
@@ -164,8 +294,8 @@ pub fn replayed(
         }
     }
     let text = format!(
-        "{:016x} {} {span:?} {offsets:?} {:?}",
-        plan.plan_hash, plan.name, plan.outputs
+        "{:016x} {} {:?} {span:?} {offsets:?} {:?}",
+        plan.plan_hash, plan.name, plan.cutting, plan.outputs
     );
     plan.plan_hash = key_hash(text.as_bytes());
     plan.replay = Some(Replay {
@@ -217,11 +347,9 @@ fn refuse_used(job: &Job, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn span(arguments: &ReplayArguments) -> Result<Span> {
-    let span = Span {
-        from: arguments.from,
-        to: arguments.to,
-    };
+/// The span from one time to another.
+pub fn span(from: Option<Millis>, to: Option<Millis>) -> Result<Span> {
+    let span = Span { from, to };
     match (span.from, span.to) {
         (Some(from), Some(to)) if from >= to => {
             let (from, to) = (date(from), date(to));

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
-use tidegate::run::{OutputPlace, OutputPlan, Plan, Shared, Summary};
+use tidegate::run::{Build, OutputPlace, OutputPlan, Plan, Shared, Started, Summary};
 
 /// Runs the job file of the command line.
 pub fn run(arguments: &RunArguments) -> Result<()> {
@@ -35,6 +35,11 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 /// Runs a job by its plan to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
+    run_with(plan, tidegate::run::start, plan::build(job))
+}
+
+/// The same, started in some other way.
+pub fn run_with(plan: Plan, start: impl FnOnce(Plan) -> Result<Started>, build: Build) -> Result<Outcome> {
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let (name, span) = (plan.name.clone(), plan.replay.as_ref().map(|replay| replay.span));
@@ -47,12 +52,12 @@ pub fn run_job(job: &Job, plan: Plan) -> Result<Outcome> {
         .iter()
         .map(|output| (output.name.clone(), places(output)));
     let files = outputs.collect();
-    let started = tidegate::run::start(plan)?;
+    let started = start(plan)?;
     let shared = started.shared();
     let ended = Arc::new(AtomicBool::new(false));
     end_on_signals(signals, Arc::clone(&shared))?;
     let progress = progress::show(Arc::clone(&shared), Arc::clone(&ended), span)?;
-    let summary = started.run(plan::build(job));
+    let summary = started.run(build);
     ended.store(true, Ordering::Release);
     progress.thread().unpark();
     let _ = progress.join(); // it only prints

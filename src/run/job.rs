@@ -4,6 +4,7 @@
 //! threads. End: when the workers are done, the committers commit what is sealed, and then the checkpointer
 //! writes the last checkpoint.
 
+use super::archiving::{Logged, archiving};
 use super::shards::{self, FoundShard};
 use super::topics::{self, Observed};
 use super::wiring::wire;
@@ -12,6 +13,7 @@ use super::{
     Build, InputPlace, InputPlan, Plan, Recovered, Shared, discover, graph, kept, now, recover, replay,
 };
 use crate::checkpoint::checkpointer::{self, Checkpointer, Event, Marks};
+use crate::checkpoint::decide::Progress;
 use crate::checkpoint::lock;
 use crate::checkpoint::objects;
 use crate::checkpoint::row::StateRow;
@@ -41,14 +43,14 @@ use timely::communication::Config as Threads;
 
 /// A job that has claimed its generation and opened its outputs.
 pub struct Started {
-    plan: Arc<Plan>,
-    shared: Arc<Shared>,
-    recovered: Recovered,
-    store: Arc<dyn Store>,
-    checkpoint: starting::Start,
-    sinks: Vec<Box<dyn Sink>>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) recovered: Recovered,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) checkpoint: starting::Start,
+    pub(super) sinks: Vec<Box<dyn Sink>>,
     /// Held while the process lives.
-    _lock: Option<File>,
+    pub(super) _lock: Option<File>,
 }
 
 /// Percentiles, microseconds.
@@ -121,10 +123,16 @@ pub fn start(mut plan: Plan) -> Result<Started> {
     if !checkpoint.is_claimed {
         starting::claim(store.as_ref(), claim)?;
     }
-    let sinks = found
+    let logged = plan
+        .history
+        .map(|_| found.iter().map(logged).collect::<Vec<Logged>>());
+    let mut sinks = found
         .into_iter()
         .map(|found| found.open(claim, fresh, &store))
         .collect::<Result<Vec<_>>>()?;
+    if let Some(logged) = logged {
+        sinks = archiving(sinks, logged, &store)?;
+    }
     recovered.committed = sinks.iter().map(|sink| sink.committed()).collect();
     starting::begin(store.as_ref(), claim)?;
     tracing::info!(
@@ -153,9 +161,18 @@ pub fn start(mut plan: Plan) -> Result<Started> {
     })
 }
 
+/// What the progress of a shard holds.
+fn logged(found: &FoundShard) -> Logged {
+    let after = match found.facts().progress {
+        Progress::Present { after, .. } => after,
+        Progress::Absent | Progress::Damaged { .. } => 0,
+    };
+    (after, found.bindings().cloned().collect())
+}
+
 /// Files have no other fence; producers fence each other, so a job that writes topics only may be taken over
 /// from an instance that is frozen and still holds its locks.
-fn lock_state(plan: &Plan) -> Result<Option<File>> {
+pub(super) fn lock_state(plan: &Plan) -> Result<Option<File>> {
     if plan.topic_shards() > 0 && plan.file_shards() == 0 {
         return Ok(None);
     }
@@ -190,11 +207,17 @@ impl Started {
             operators,
             checkpoint.kept,
             checkpoint.next,
+            plan.history,
         )?;
         let marks: Vec<Arc<Marks>> = sinks.iter().map(|_| Arc::default()).collect();
         let (positions, told) = (
             recovered.positions.clone(),
-            told_of_checkpoints(Arc::clone(&shared), Arc::clone(&store), marks.clone()),
+            told_of_checkpoints(
+                Arc::clone(&shared),
+                Arc::clone(&store),
+                marks.clone(),
+                plan.history.is_some(),
+            ),
         );
         let checkpointer = checkpointer::spawn(series, plan.workers, positions, marks.clone(), told)?;
         let keep = Keep {
@@ -280,6 +303,7 @@ fn told_of_checkpoints(
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     marks: Vec<Arc<Marks>>,
+    has_history: bool,
 ) -> checkpointer::Told {
     Box::new(move |written| match written {
         Ok(written) => {
@@ -287,7 +311,8 @@ fn told_of_checkpoints(
                 .iter()
                 .map(|marks| marks.oldest.load(Ordering::Acquire))
                 .min();
-            if let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
+            // Archived bindings still name them.
+            if !has_history && let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
                 tracing::warn!("kept messages are not deleted: {error}");
             }
             shared.metrics.state_bytes.store(written.bytes, Ordering::Relaxed);

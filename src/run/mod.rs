@@ -8,15 +8,20 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
+mod archiving;
 pub mod control;
 mod discover;
 pub mod graph;
 mod job;
 mod kept;
+pub mod past;
+pub mod recorded;
 pub mod recover;
 pub mod replay;
 pub mod shards;
 pub mod topics;
+pub mod verifying;
+pub mod what_if;
 pub mod wiring;
 pub mod work;
 
@@ -194,6 +199,21 @@ pub struct Plan {
     pub cutting: Cutting,
     /// Time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// The past is kept, with a checkpoint each so many milliseconds of event time; none: what a restart needs.
+    pub history: Option<Millis>,
+    /// What the run is for.
+    pub aim: Aim,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Its outputs.
+    Outputs,
+    /// A comparison with what was committed. Messages of files are encoded with their origin; nothing is written.
+    Verification,
+    /// The same, and a comparison with a second variant of the dataflows from an epoch on.
+    WhatIf(Epoch),
 }
 
 impl Plan {
@@ -233,9 +253,26 @@ impl Plan {
         }
     }
 
+    /// Messages with their origin, values in JSON, whatever their output.
+    fn with_origin(&self) -> Encoding {
+        let (partitions, format) = (self.shards, Format::Json);
+        Encoding::Message { partitions, format }
+    }
+
+    /// How the messages of an output are encoded to be compared with those of another variant.
+    pub fn compared(&self, output: u16) -> Route {
+        Route {
+            output,
+            first_shard: 0,
+            shards: self.shards,
+            encoding: self.with_origin(),
+        }
+    }
+
     /// How the messages of an output are encoded, and to which shards they go.
     pub fn route(&self, output: u16) -> Route {
         let (first_shard, encoding) = match &self.outputs[usize::from(output)].place {
+            OutputPlace::Files(_) if self.aim != Aim::Outputs => (0, self.with_origin()),
             OutputPlace::Files(_) => (0, Encoding::Line),
             OutputPlace::Topic {
                 partitions, format, ..
@@ -315,6 +352,8 @@ pub struct Shared {
     pub found: Mutex<Vec<FoundPartition>>,
     /// How many those are, for a look without the lock.
     pub found_count: AtomicUsize,
+    /// What if: the differences so far.
+    pub differences: Mutex<what_if::Differences>,
     failure: OnceLock<Error>,
     failed: AtomicBool,
 }
@@ -327,6 +366,7 @@ impl Shared {
             metrics,
             found: Mutex::default(),
             found_count: AtomicUsize::new(0),
+            differences: Mutex::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
         }

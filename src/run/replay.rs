@@ -138,8 +138,10 @@ fn known(plan: &Plan, bytes: &[u8]) -> Result<Record> {
     if record.plan_hash == plan.plan_hash {
         return Ok(record);
     }
-    let end = |time: Option<i64>| time.map_or("its end".to_owned(), |time| time.to_string());
-    let (from, to) = (end(record.span.from), end(record.span.to));
+    let (from, to) = (
+        record.span.from.unwrap_or_default(),
+        record.span.to.map_or("the end".to_owned(), |to| to.to_string()),
+    );
     let message = format!(
         "{}: another replay lies here (from {from} to {to}, or of another job file); name another place, or \
          remove it",

@@ -127,8 +127,12 @@ impl<'a> Station<'a> {
                 self.turn(false)?;
             }
         }
-        self.declare(recovered);
-        match self.shared.pace.cutting() {
+        let cutting = self.shared.pace.cutting();
+        if cutting != Cutting::Recorded {
+            self.declare(recovered);
+        }
+        match cutting {
+            Cutting::Recorded => {}
             Cutting::Finite => self.finite()?,
             Cutting::Live { .. } => self.live()?,
         }

@@ -193,6 +193,7 @@ mod tests {
             binding: Binding {
                 epoch,
                 partitions: vec![],
+                ..Binding::default()
             },
         }
     }

@@ -227,6 +227,7 @@ impl Reader {
                 timestamp,
                 key,
                 value,
+                ..
             } => {
                 let Some(partition) = partitions.get_mut(&of(topic, partition)) else {
                     return;

@@ -235,14 +235,22 @@ const LAWS: &[Room] = &[
             "crash",
             "kafka",
             "replay_log",
+            "verify",
         ],
         &[
             "timely",
             "differential_dataflow",
             "serde",
+            "serde_json",
             "tracing",
             "hdrhistogram",
         ],
+    ),
+    // It reads what sinks have written.
+    room(
+        "src/verify/",
+        &["verify", "checkpoint", "sink", "kafka"],
+        &["serde", "serde_json"],
     ),
     room("src/lib.rs", &[], &[]),
     // Dataflows: one does not name another; the catalogue names them all.
