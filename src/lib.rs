@@ -18,7 +18,10 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
-//! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
+//! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
+//! - [`verify`]: what a replay gives, held against what was committed.
+//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -55,6 +58,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod cluster;
 pub mod columns;
 pub mod crash;
 pub mod error;
@@ -65,6 +69,7 @@ pub mod metrics;
 pub mod operators;
 pub mod pace;
 pub mod record;
+pub mod replay_log;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;
@@ -72,3 +77,5 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod verify;
+pub mod watchdog;

@@ -12,6 +12,8 @@ use std::time::Instant;
 pub struct Metrics {
     /// Messages taken from inputs.
     pub messages_in: AtomicU64,
+    /// Replays: messages outside the span, passed over.
+    pub skipped: AtomicU64,
     /// Greatest event time taken so far.
     pub event_time: AtomicI64,
     /// Encoded rows sealed and not committed, bytes.
@@ -96,6 +98,7 @@ impl Metrics {
         };
         Metrics {
             messages_in: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
             event_time: AtomicI64::new(i64::MIN),
             queued_bytes: AtomicUsize::new(0),
             sealed: AtomicU64::new(0),

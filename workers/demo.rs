@@ -28,11 +28,12 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
         day(&arguments.size, PARTITIONS.0, PARTITIONS.1),
         &input,
         Place::Files,
+        false,
     )?;
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");
     let job = Job::read(&file)?;
-    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?)?;
+    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?, None)?;
     if arguments.json {
         return outcome.print_json();
     }

@@ -5,17 +5,23 @@
 
 mod arguments;
 mod check;
+mod cluster;
 mod consume;
 mod demo;
 mod generate;
 mod graph;
 mod job;
+mod launched;
+mod membership;
 mod plan;
 mod print;
 mod produce;
+mod progress;
+mod replay;
 mod run;
 mod status;
 mod topics;
+mod what_if;
 
 use arguments::{Arguments, Command, LogFormat};
 use clap::Parser as _;
@@ -29,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(&arguments);
-    match obey(&arguments.command) {
+    match obey(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}"); // nobody is left to tell of a closed terminal
@@ -38,11 +44,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn obey(command: &Command) -> Result<()> {
-    match command {
+fn obey(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Cluster(launch) => cluster::cluster(launch, arguments.passed_on()),
         Command::Check(arguments) => check::check(arguments),
         Command::Generate(arguments) => generate::generate(arguments),
         Command::Run(arguments) => run::run(arguments),
+        Command::Replay(arguments) => replay::replay(arguments),
+        Command::Whatif(arguments) => what_if::what_if(arguments),
         Command::Graph(arguments) => graph::graph(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Topics(arguments) => topics::topics(arguments),

@@ -45,6 +45,8 @@ pub enum Event<'a> {
         key: Option<&'a [u8]>,
         /// Its value; none is a tombstone.
         value: Option<&'a [u8]>,
+        /// Its headers.
+        headers: Headers<'a>,
     },
     /// The partition ends here, for a reader of what is committed.
     End {
@@ -64,6 +66,28 @@ pub enum Event<'a> {
         /// Why.
         failure: Failure,
     },
+}
+
+/// The headers of a message, looked at only when one is asked for.
+#[derive(Clone, Copy)]
+pub struct Headers<'a>(&'a sys::rd_kafka_message_t);
+
+impl<'a> Headers<'a> {
+    /// The value of the last header of this name.
+    pub fn get(&self, name: &CStr) -> Option<&'a [u8]> {
+        let (mut headers, mut value, mut length) = (null_mut(), std::ptr::null(), 0);
+        // SAFETY: the message is valid for 'a, and its headers, which the calls only look at, live as long.
+        unsafe {
+            let none = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+            if sys::rd_kafka_message_headers(self.0, &mut headers) != none
+                || sys::rd_kafka_header_get_last(headers, name.as_ptr(), &mut value, &mut length) != none
+                || value.is_null()
+            {
+                return None;
+            }
+            Some(std::slice::from_raw_parts(value.cast::<u8>(), length))
+        }
+    }
 }
 
 /// Why a partition cannot be read on.
@@ -305,6 +329,7 @@ unsafe fn event(message: &sys::rd_kafka_message_t) -> Event<'_> {
                 timestamp,
                 key,
                 value,
+                headers: Headers(message),
             };
         }
         code::RD_KAFKA_RESP_ERR__PARTITION_EOF => return Event::End { topic, partition },

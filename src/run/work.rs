@@ -8,17 +8,21 @@
 //! is woken by its reader and by [`Pace`].
 //! It takes nothing new while too much of what it took is not committed yet.
 
+use super::handover::owner_of;
 use super::recover::declaration;
 use super::wiring::Entrances;
 use super::{Plan, Recovered, Shared, now};
 use crate::checkpoint::binding::{Binding, Kept, PartitionBinding, Share};
+use crate::checkpoint::row::StateRow;
 use crate::crash;
 use crate::error::Result;
 use crate::limits;
 use crate::pace::Cutting;
+use crate::source::cache::Asked;
 use crate::source::partition::Start;
 use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
+use crate::watchdog;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
@@ -36,10 +40,16 @@ pub struct Requests {
     pub topics: Option<Sender<Request>>,
     /// By index: inputs that are topics.
     pub is_topic: Vec<bool>,
+    /// To the replay log, which then has the ways to the readers.
+    pub log: Option<Sender<Asked>>,
 }
 
 impl Requests {
     fn send(&self, request: Request) {
+        if let Some(log) = &self.log {
+            let _ = log.send(Asked::Request(request));
+            return;
+        }
         let reader = match self.is_topic[usize::from(request.input)] {
             true => &self.topics,
             false => &self.files,
@@ -47,6 +57,15 @@ impl Requests {
         if let Some(reader) = reader {
             // A reader ends only when this sender does, or after it has said why.
             let _ = reader.send(request);
+        }
+    }
+
+    /// Hands what a feed has decoded to the replay log, if there is one.
+    fn log(&self, feed: &mut dyn Feed) {
+        if let Some(log) = &self.log {
+            for decoded in feed.decoded() {
+                let _ = log.send(Asked::Decoded(decoded));
+            }
         }
     }
 }
@@ -111,34 +130,50 @@ impl<'a> Station<'a> {
                 self.turn(false)?;
             }
         }
-        self.declare(recovered);
-        match self.shared.pace.cutting() {
+        let cutting = self.shared.pace.cutting();
+        if cutting != Cutting::Recorded {
+            self.declare(recovered);
+        }
+        match cutting {
+            Cutting::Recorded => {}
             Cutting::Finite => self.finite()?,
             Cutting::Live { .. } => self.live()?,
         }
         let Station {
             worker,
             shared,
-            entrances,
+            mut entrances,
+            requests,
+            answers,
             ..
         } = self;
+        for feed in &mut entrances.feeds {
+            requests.log(feed.as_mut());
+        }
         drop(entrances);
         while worker.has_dataflows() {
             if shared.has_failed() {
                 return Err(Stopped);
             }
+            watchdog::stepping();
             worker.step_or_park(Some(limits::PARK));
+        }
+        if requests.log.is_some() {
+            // It publishes what it has and ends with the readers: until then the process stays.
+            drop(requests);
+            answers.iter().for_each(drop);
         }
         Ok(())
     }
 
-    /// Feeds this worker's share of the checkpoint's rows, at the checkpoint's epoch.
+    /// Feeds the checkpoint's rows that belong to this worker's operators, at the checkpoint's epoch.
     fn restore(&mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         let (index, peers) = (self.worker.index(), self.worker.peers());
+        let is_mine = |row: &&StateRow| owner_of(row, peers) == index;
         if let (Some(checkpoint), Some(mut restored)) = (recovered.checkpoint, self.entrances.restored.take())
         {
             restored.advance_to(checkpoint);
-            for row in recovered.rows.iter().skip(index).step_by(peers) {
+            for row in recovered.rows.iter().filter(is_mine) {
                 restored.send(row.clone());
             }
             crash::point("during-restore");
@@ -267,7 +302,7 @@ impl<'a> Station<'a> {
                 self.turn(true)?;
                 continue;
             }
-            // Events may be taken in an epoch opened after all backlogs were bound: none of those is in a later one.
+            // Once everything is bound, an epoch is wanted that may take events.
             let holds = !self.share.is_empty() || (bound && !events);
             let Some(advance) = pace.advance(index, holds, now) else {
                 // What has arrived and may not be taken yet is no reason to stay awake.
@@ -287,7 +322,7 @@ impl<'a> Station<'a> {
                 self.close(advance.to - 1, false);
             }
             self.advance_to(advance.to);
-            (epoch, count, events) = (advance.to, 0, bound);
+            (epoch, count, events) = (advance.to, 0, advance.events);
             if advance.is_last {
                 return Ok(());
             }
@@ -307,6 +342,7 @@ impl<'a> Station<'a> {
                 self.share
                     .push(declaration(input, partition.partition, &partition.name, 0, true));
                 partition.declared = Some(epoch);
+                self.shared.declared(partition);
             }
             if partition.declared.is_none() {
                 break;
@@ -350,10 +386,14 @@ impl<'a> Station<'a> {
             }
         }
         let mut requests = Vec::new();
-        self.entrances
-            .feeds
-            .iter_mut()
-            .for_each(|feed| feed.request(&mut requests));
+        for feed in &mut self.entrances.feeds {
+            self.requests.log(feed.as_mut());
+            feed.request(&mut requests);
+            let skipped = feed.skipped();
+            if skipped > 0 {
+                self.shared.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
+            }
+        }
         for request in requests {
             self.requests.send(request);
         }
@@ -364,11 +404,13 @@ impl<'a> Station<'a> {
             true => self.park(),
             false => Duration::ZERO,
         };
+        watchdog::stepping();
         self.worker.step_or_park(Some(park));
         if !park.is_zero() {
             // A call that may park schedules nothing.
             self.worker.step();
         }
+        watchdog::turned();
         let sealed = self.shared.metrics.sealed.load(Ordering::Relaxed);
         while let Some((epoch, count)) = self.in_flight.front() {
             if *epoch > sealed {
@@ -423,7 +465,9 @@ impl<'a> Station<'a> {
             count += feed.fill(take, &mut filling);
         }
         if count > 0 {
-            self.shared.metrics.taken(epoch, now());
+            if self.in_flight.back().is_none_or(|(last, _)| *last != epoch) {
+                self.shared.taken(epoch);
+            }
             self.shared
                 .metrics
                 .messages_in

@@ -205,6 +205,7 @@ mod tests {
             binding: Binding {
                 epoch,
                 partitions: vec![],
+                ..Binding::default()
             },
         }
     }
@@ -316,9 +317,9 @@ mod tests {
             fails_from: 2,
         };
         let (told, heard) = channel();
-        let told: Told = Box::new(move |epochs| {
-            told.send(epochs.map(<[Epoch]>::to_vec).map_err(Clone::clone))
-                .unwrap()
+        let told: Told = Box::new(move |made| {
+            let made = made.map(|made| made.epochs.to_vec()).map_err(Clone::clone);
+            told.send(made).unwrap();
         });
         let committer = spawn_with("committer", Box::new(sink), 1, Arc::default(), NEVER, told).unwrap();
         committer.queue().seal(sealed(1, Some("a"))).unwrap();

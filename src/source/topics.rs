@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The worker pulls as it does from files: one request a partition is under way, and an answer has at most one
-//! block. What the worker does not ask for stays here, and a partition that has too much here is paused: memory
-//! is bounded by bytes, and no partition waits behind another one.
+//! block. Where it asks for another offset than the next one, a replay's log has answered in between: then the
+//! partition is read anew from there. What the worker does not ask for stays here, and a partition that has too
+//! much here is paused: memory is bounded by bytes, and no partition waits behind another one.
 //!
 //! **The end of a partition** is known from the broker, for a reader of what is committed, and only as long as
 //! the connection holds: when one fails, every partition that stood at its end is no longer known to, and is
@@ -49,6 +50,9 @@ struct Partition {
     paused: bool,
     /// Offset after everything read.
     read_to: u64,
+    /// Offset after everything the worker got of it; where it asks for another one, the replay log has answered
+    /// in between.
+    next: u64,
     /// The broker has said that it ends at `read_to`.
     at_end: bool,
     /// What the worker was told last.
@@ -177,6 +181,11 @@ impl Reader {
     fn take(&mut self, request: Request) -> Result<()> {
         let key = (request.input, request.partition);
         if let Some(partition) = self.partitions.get_mut(&key) {
+            if partition.next != request.offset {
+                let topic = &self.topics[&partition.input].name;
+                self.consumer.seek(topic, partition.number, request.offset)?;
+                partition.restart(request.offset);
+            }
             partition.asked = Some(request);
             return Ok(());
         }
@@ -192,6 +201,7 @@ impl Reader {
             bytes: 0,
             paused: false,
             read_to: request.offset,
+            next: request.offset,
             at_end: false,
             told_end: false,
             asked: Some(request),
@@ -219,6 +229,7 @@ impl Reader {
                 timestamp,
                 key,
                 value,
+                ..
             } => {
                 let Some(partition) = partitions.get_mut(&of(topic, partition)) else {
                     return;
@@ -282,6 +293,13 @@ impl Reader {
 }
 
 impl Partition {
+    /// Forgets what is here: the worker reads on at another offset.
+    fn restart(&mut self, offset: u64) {
+        self.blocks.clear();
+        (self.bytes, self.read_to, self.next) = (0, offset, offset);
+        (self.at_end, self.told_end) = (false, false);
+    }
+
     fn push(&mut self, message: Message<'_>) {
         // A seek may give a message again that was on its way already.
         if message.offset < self.read_to {
@@ -332,11 +350,15 @@ impl Partition {
         let batch = match self.blocks.pop_front() {
             Some(Block { batch, .. }) => {
                 self.bytes -= batch.bytes();
-                batch
+                match request.upto {
+                    Some(upto) if upto < batch.end => batch.before(upto),
+                    _ => batch,
+                }
             }
             None => Batch::empty(self.read_to),
         };
         self.told_end = self.at_end && self.blocks.is_empty();
+        self.next = batch.end;
         Some(Arrival {
             input: self.input,
             partition: self.number,
@@ -395,6 +417,7 @@ mod tests {
             bytes: 0,
             paused: false,
             read_to: 10,
+            next: 10,
             at_end: false,
             told_end: false,
             asked: None,
@@ -409,6 +432,7 @@ mod tests {
             offset: partition.read_to,
             bytes: limits::BLOCK_BYTES,
             at_end: partition.told_end,
+            ..Request::default()
         });
     }
 
@@ -424,7 +448,7 @@ mod tests {
     fn offsets(arrival: &Arrival) -> Vec<u64> {
         match &arrival.bytes {
             Bytes::Messages(batch) => batch.messages().map(|message| message.offset).collect(),
-            Bytes::Lines(_) => panic!("topics have messages"),
+            Bytes::Lines(_) | Bytes::Rows(_) => panic!("topics have messages"),
         }
     }
 
