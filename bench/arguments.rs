@@ -2,6 +2,7 @@
 //! are the canonical
 //! workload. Parsing does no I/O.
 
+use crate::broker_command::BrokerAction;
 use crate::open_loop::Schedule;
 use crate::workload::{Part, Size};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,7 @@ Examples:
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
   tidegate-bench scale --accounts 100000 --records 2000000
+  tidegate-bench replay rows files kafka --records 10000000 --accounts 100000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
   tidegate-bench kafka latency drain --save   between topics of a real broker
@@ -189,8 +191,15 @@ pub enum Command {
     Memory,
     /// Throughput of `alerts` on more workers and more processes: 1x1, 1x2, 2x1, 2x2
     Scale,
+    /// Decoded rows in the replay log beside other forms; replays by the program, with and without the log
+    Replay {
+        /// What is measured; without one, the rows
+        parts: Vec<ReplayPart>,
+    },
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
+    /// Disturbs clusters of `tidegate`, hosts and networks, and compares what they leave with an undisturbed run
+    Faults(FaultsArguments),
     /// The program between topics of a real broker, beside a copy loop without any engine
     Kafka(KafkaArguments),
     /// A real Kafka cluster and schema registry on this machine
@@ -234,6 +243,21 @@ pub struct KillsArguments {
     pub kafka: bool,
 }
 
+/// Of `faults`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  tidegate-bench faults --count 100 --seed 7")]
+pub struct FaultsArguments {
+    /// Faults
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u64,
+    /// Accounts of the generated day
+    #[arg(
+        long, value_name = "N", default_value_t = 2_000,
+        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
+    )]
+    pub day_accounts: u32,
+}
+
 /// What `kafka` measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KafkaPart {
@@ -261,6 +285,17 @@ impl KafkaPart {
         KafkaPart::Poison,
         KafkaPart::Recovery,
     ];
+}
+
+/// What `replay` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReplayPart {
+    /// Decoding against reading rows: JSON, Avro, the replay log, bincode, columnar
+    Rows,
+    /// The program over files; and twice as many entries, for its memory
+    Files,
+    /// The program over topics of a broker that is started for it
+    Kafka,
 }
 
 /// Of which format values are.
@@ -353,41 +388,6 @@ impl KafkaArguments {
             ..self.clone()
         }
     }
-}
-
-/// Of `broker`.
-#[derive(Clone, Debug, Subcommand)]
-pub enum BrokerAction {
-    /// Starts a cluster, waits until it answers, prints its addresses and leaves it running
-    Up {
-        /// Brokers: 1, or 3 that keep everything three times
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        brokers: usize,
-        /// Starts a schema registry too
-        #[arg(long)]
-        registry: bool,
-        /// Adds encrypted listeners, users and rights
-        #[arg(long)]
-        secure: bool,
-        /// With the heap and compiler that Kafka gives a broker by default, for measurements
-        #[arg(long)]
-        bench: bool,
-        /// Where it lives: an empty directory; by default `cluster` in the cache
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// Kills a cluster and removes its directory
-    Down {
-        /// Where it lives
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
-    /// Prints a cluster's addresses and processes
-    Status {
-        /// Where it lives
-        #[arg(long, value_name = "DIR")]
-        dir: Option<PathBuf>,
-    },
 }
 
 #[cfg(test)]

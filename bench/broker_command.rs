@@ -1,13 +1,49 @@
-//! `tidegate-bench broker`: a cluster that outlives the command, in a directory by which it is found again.
+//! `tidegate-bench broker`, and `scripts/kafka`: a cluster that outlives the command, in a directory by which it
+//! is found again.
 //!
 //! `up` brings a cluster to where it answers, whatever there was: nothing, one that runs, one whose processes
 //! have ended. What it prints can be taken over by a shell, as variables.
 
-use crate::arguments::BrokerAction;
 use crate::broker::{Brokers, Node, Options, default_directory};
 use crate::process::resident_in;
+use clap::Subcommand;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+
+/// What becomes of a cluster.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BrokerAction {
+    /// Starts a cluster, waits until it answers, prints its addresses and leaves it running
+    Up {
+        /// Brokers: 1, or 3 that keep everything three times
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        brokers: usize,
+        /// Starts a schema registry too
+        #[arg(long)]
+        registry: bool,
+        /// Adds encrypted listeners, users and rights
+        #[arg(long)]
+        secure: bool,
+        /// With the heap and compiler that Kafka gives a broker by default, for measurements
+        #[arg(long)]
+        bench: bool,
+        /// Where it lives: an empty directory; by default `cluster` in the cache
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Kills a cluster and removes its directory
+    Down {
+        /// Where it lives
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Prints a cluster's addresses and processes
+    Status {
+        /// Where it lives
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
 
 /// Does it, and gives what is to be printed.
 pub fn run(action: &BrokerAction) -> Result<String, String> {

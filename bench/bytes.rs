@@ -23,7 +23,7 @@ use tidegate::limits::MAX_RECORD_BYTES;
 use tidegate::metrics::Metrics;
 use tidegate::pace::{Cutting, Pace};
 use tidegate::run::wiring::{Entrances, wire};
-use tidegate::run::{InputPlace, InputPlan, Matching, OutputPlace, OutputPlan, Plan, Shared};
+use tidegate::run::{Aim, InputPlace, InputPlan, Matching, OutputPlace, OutputPlan, Plan, Shared};
 use tidegate::sink::SealedEpoch;
 use tidegate::sink::seal::ShardGate;
 use tidegate::source::partition::Start;
@@ -88,6 +88,8 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
             max_jump_ms: None,
             max_record_bytes: MAX_RECORD_BYTES,
             replay_tick_ms: 1_000,
+            span: None,
+            log: None,
         },
         place: InputPlace::Files {
             root: ".".into(),
@@ -121,8 +123,11 @@ fn plan(part: Part, inputs: &[LineInput], workers: usize) -> Plan {
         workers,
         processes: 1,
         process: 0,
+        replay: None,
         cutting: Cutting::Finite,
         checkpoint_interval: Duration::MAX,
+        history: None,
+        aim: Aim::Outputs,
     }
 }
 

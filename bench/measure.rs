@@ -13,6 +13,8 @@ use crate::latency::{Latencies, Percentiles};
 use crate::memory::{self, Growth};
 use crate::open_loop::{self, Schedule};
 use crate::process::{Resident, reset_peak, resident};
+use crate::replay::{self, Source};
+use crate::rows::{self, Form};
 use crate::workload::{Part, Size};
 use crate::{baseline, bytes, engine, flat};
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,21 @@ pub enum Case {
     Pending { part: Part, pending: u64 },
     /// Rows rewritten again and again.
     Memory { seed: u64, rows: u32, rewrites: u64 },
+    /// Replays by the program, on 1 worker up to so many.
+    Replay {
+        source: Source,
+        seed: u64,
+        accounts: u32,
+        entries: u64,
+        workers: usize,
+    },
+    /// Decoded rows in one form.
+    Rows {
+        form: Form,
+        seed: u64,
+        accounts: u32,
+        rows: u64,
+    },
 }
 
 /// What a run over a workload gave.
@@ -88,6 +105,10 @@ pub enum Outcome {
     Curve(Vec<flat::Point>),
     /// Memory over rewrites.
     Growth(Growth),
+    /// Rows in one form.
+    Rows(rows::Figures),
+    /// Replays, or why there are none.
+    Replays(Result<Vec<replay::Run>, String>),
 }
 
 /// Measures in this process.
@@ -135,6 +156,19 @@ pub fn measure(case: Case) -> Outcome {
         Case::Past { part, seed, epochs } => Outcome::Curve(flat::past(part, seed, epochs)),
         Case::Pending { part, pending } => Outcome::Curve(vec![flat::pending(part, pending)]),
         Case::Memory { seed, rows, rewrites } => Outcome::Growth(memory::rewrite(seed, rows, rewrites)),
+        Case::Replay {
+            source,
+            seed,
+            accounts,
+            entries,
+            workers,
+        } => Outcome::Replays(replay::measure(source, seed, accounts, entries, workers)),
+        Case::Rows {
+            form,
+            seed,
+            accounts,
+            rows,
+        } => Outcome::Rows(rows::measure(form, seed, accounts, rows)),
     }
 }
 

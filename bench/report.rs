@@ -11,7 +11,9 @@
 use crate::flat::{Point, growth};
 use crate::measure::{Case, Figures, Outcome};
 use crate::process::Host;
-use crate::suite::{Measurement, Verdict, pending_curve, ratio};
+use crate::replay::Run;
+use crate::rows::Form;
+use crate::suite::{Measurement, Verdict, form, pending_curve, ratio};
 use crate::workload::Part;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -64,6 +66,8 @@ impl Report {
             "Memory: the same rows written again and again.",
             aligned(&self.memory()),
         );
+        section(ROWS, aligned(&self.rows()));
+        section(REPLAYS, aligned(&self.replays()));
         section("Targets.", aligned(&self.targets()));
         text
     }
@@ -122,6 +126,51 @@ impl Report {
         titled(&titles, self.measurements.iter().filter_map(row))
     }
 
+    fn rows(&self) -> Vec<Vec<String>> {
+        let json = form(Form::Json, &self.measurements);
+        let row = |measurement: &Measurement| {
+            let (Case::Rows { form, .. }, Outcome::Rows(rows)) = (measurement.case, &measurement.outcome)
+            else {
+                return None;
+            };
+            let times = json.map(|json| rows.read_rate() / json.read_rate());
+            Some(vec![
+                form.name().to_owned(),
+                rows.rows.to_string(),
+                format!("{:.1}", rows.bytes as f64 / rows.rows.max(1) as f64),
+                format!("{:.2}", rows.write_rate() / 1e6),
+                format!("{:.2}", rows.read_rate() / 1e6),
+                times.map_or_else(String::new, |times| format!("{times:.2}")),
+            ])
+        };
+        let titles = ["form", "messages", "B each", "M/s written", "M/s read", "x JSON"];
+        titled(&titles, self.measurements.iter().filter_map(row))
+    }
+
+    fn replays(&self) -> Vec<Vec<String>> {
+        let rows = |measurement: &Measurement| {
+            let (Case::Replay { source, entries, .. }, Outcome::Replays(Ok(runs))) =
+                (measurement.case, &measurement.outcome)
+            else {
+                return Vec::new();
+            };
+            let row = |run: &Run| {
+                vec![
+                    format!("{source:?}"),
+                    entries.to_string(),
+                    run.workers.to_string(),
+                    format!("{:?}", run.caching),
+                    format!("{:.1}", run.seconds),
+                    format!("{:.3}", entries as f64 / run.seconds / 1e6),
+                    format!("{:.0}", run.peak as f64 / 1e6),
+                ]
+            };
+            runs.iter().map(row).collect()
+        };
+        let titles = ["source", "entries", "workers", "log", "s", "M/s", "MB peak"];
+        titled(&titles, self.measurements.iter().flat_map(rows))
+    }
+
     fn targets(&self) -> Vec<Vec<String>> {
         let row = |verdict: &Verdict| {
             let reached = if verdict.reached { "reached" } else { "MISSED" };
@@ -173,6 +222,14 @@ const RUN_TITLES: [&str; 13] = [
 const PAST: &str = "\
 Flat cost: median time of an epoch of ten records, microseconds, after so many epochs; last over first.";
 
+const ROWS: &str = "\
+Rows: account entries from bytes to owned, checked records on one thread; the replay log from files (in the page
+cache) with checksums, the others from memory.";
+
+const REPLAYS: &str = "\
+Replays of alerts by the program, from its start to its exit, tables and commits included. Plain: without a log;
+first: while it is written; cached: from it.";
+
 const PENDING: &str = "\
 Flat cost: the same with so many open windows, waiting orders or timers pending; last over first.";
 
@@ -187,7 +244,11 @@ fn described(case: Case) -> Option<Vec<String>> {
         Case::OpenLoop {
             part, size, workers, ..
         } => (part, size, "open loop", engine(workers)),
-        Case::Past { .. } | Case::Pending { .. } | Case::Memory { .. } => return None,
+        Case::Past { .. }
+        | Case::Pending { .. }
+        | Case::Memory { .. }
+        | Case::Rows { .. }
+        | Case::Replay { .. } => return None,
     };
     Some(vec![
         part.name().to_owned(),

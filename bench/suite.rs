@@ -4,8 +4,10 @@
 //! compared with the
 //! hand-written loop of the same part, size and form: messages must be the same, times become ratios.
 
-use crate::arguments::{Command, Scale};
+use crate::arguments::{Command, ReplayPart, Scale};
 use crate::measure::{Case, Figures, Outcome};
+use crate::replay::{Run, Source};
+use crate::rows::{self, Form};
 use crate::workload::Part;
 use serde::{Deserialize, Serialize};
 
@@ -41,9 +43,11 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::OpenLoop) => open_loop(scale),
         Some(Command::Flat) => flat(scale),
         Some(Command::Memory) => vec![memory(scale)],
+        Some(Command::Replay { parts }) => replays(parts, scale),
         Some(
             Command::Kills(_)
             | Command::Scale
+            | Command::Faults(_)
             | Command::Kafka(_)
             | Command::KafkaRole { .. }
             | Command::Broker { .. }
@@ -55,6 +59,7 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
                 .chain(open_loop(scale))
                 .chain(flat(scale))
                 .chain([memory(scale)])
+                .chain(rows(scale))
                 .collect()
         }
     }
@@ -139,6 +144,52 @@ fn memory(scale: &Scale) -> Case {
     }
 }
 
+/// Each form holds its rows in memory, once as records and once as bytes.
+fn rows(scale: &Scale) -> Vec<Case> {
+    let (seed, accounts, rows) = (scale.seed, scale.accounts, scale.records / 2);
+    let case = |form| Case::Rows {
+        form,
+        seed,
+        accounts,
+        rows,
+    };
+    Form::ALL.map(case).into()
+}
+
+/// Without parts, the rows. Memory is compared between a workload and one twice as long.
+fn replays(parts: &[ReplayPart], scale: &Scale) -> Vec<Case> {
+    let workers = scale.workers.iter().copied().max().unwrap_or(1);
+    let replay = |source, entries, workers| Case::Replay {
+        source,
+        seed: scale.seed,
+        accounts: scale.accounts,
+        entries,
+        workers,
+    };
+    let of_part = |part: &ReplayPart| match part {
+        ReplayPart::Rows => rows(scale),
+        ReplayPart::Files => vec![
+            replay(Source::Files, scale.records, workers),
+            replay(Source::Files, 2 * scale.records, 1),
+        ],
+        ReplayPart::Kafka => vec![replay(Source::Kafka, scale.records, workers)],
+    };
+    match parts {
+        [] => rows(scale),
+        parts => parts.iter().flat_map(of_part).collect(),
+    }
+}
+
+/// What a form of rows came to, among what was measured.
+pub fn form(form: Form, among: &[Measurement]) -> Option<rows::Figures> {
+    among
+        .iter()
+        .find_map(|measurement| match (measurement.case, &measurement.outcome) {
+            (Case::Rows { form: other, .. }, Outcome::Rows(figures)) if other == form => Some(*figures),
+            _ => None,
+        })
+}
+
 /// The hand-written loop that a run of the engine is compared with.
 pub fn loop_of(case: Case) -> Option<Case> {
     match case {
@@ -155,7 +206,7 @@ pub fn figures(case: Case, among: &[Measurement]) -> Option<&Figures> {
         .find(|measurement| measurement.case == case)
         .and_then(|measurement| match &measurement.outcome {
             Outcome::Figures(figures) => Some(figures),
-            Outcome::Curve(_) | Outcome::Growth(_) => None,
+            Outcome::Curve(_) | Outcome::Growth(_) | Outcome::Rows(_) | Outcome::Replays(_) => None,
         })
 }
 
@@ -168,8 +219,21 @@ pub fn ratio(measurement: &Measurement, among: &[Measurement]) -> Option<f64> {
     Some(figures.rate() / by_hand.rate())
 }
 
-/// Every run of the engine whose messages are not those of the loop.
+/// Every run of the engine whose messages are not those of the loop, every form of rows that is not JSON's.
 pub fn disagreements(among: &[Measurement]) -> Vec<String> {
+    let json = form(Form::Json, among);
+    let other_rows = among.iter().filter_map(|measurement| match &measurement.outcome {
+        Outcome::Rows(rows) => {
+            let same = json.is_none_or(|json| (json.rows, json.digest) == (rows.rows, rows.digest));
+            (!same).then(|| format!("{:?}: {rows:?}, JSON {json:?}", measurement.case))
+        }
+        Outcome::Replays(Err(error)) => Some(format!("{:?}: {error}", measurement.case)),
+        Outcome::Replays(Ok(runs)) => {
+            let same = runs.iter().all(|run| run.digest == runs[0].digest);
+            (!same).then(|| format!("{:?}: outputs differ: {runs:?}", measurement.case))
+        }
+        _ => None,
+    });
     let disagrees = |measurement: &Measurement| {
         let by_hand = figures(loop_of(measurement.case)?, among)?;
         let Outcome::Figures(figures) = &measurement.outcome else {
@@ -183,7 +247,7 @@ pub fn disagreements(among: &[Measurement]) -> Vec<String> {
             )
         })
     };
-    among.iter().filter_map(disagrees).collect()
+    among.iter().filter_map(disagrees).chain(other_rows).collect()
 }
 
 /// The targets, for whatever of them was measured.
@@ -199,7 +263,40 @@ pub fn verdicts(among: &[Measurement]) -> Vec<Verdict> {
         .iter()
         .filter_map(|measurement| verdict(measurement, among))
         .chain(pending)
+        .chain(replay_memory(among))
         .collect()
+}
+
+/// Replays of a span and of one twice as long, on one worker, with a log and without: the same memory.
+fn replay_memory(among: &[Measurement]) -> Vec<Verdict> {
+    let runs = |measurement: &Measurement| match (measurement.case, &measurement.outcome) {
+        (
+            Case::Replay {
+                source: Source::Files,
+                entries,
+                ..
+            },
+            Outcome::Replays(Ok(runs)),
+        ) => Some((entries, runs.clone())),
+        _ => None,
+    };
+    let measured: Vec<_> = among.iter().filter_map(runs).collect();
+    let [(_, short), .., (entries, long)] = measured.as_slice() else {
+        return Vec::new();
+    };
+    let pairs = short
+        .iter()
+        .zip(long)
+        .filter(|(short, long)| (short.workers, short.caching) == (long.workers, long.caching));
+    let verdict = |(short, long): (&Run, &Run)| {
+        let times = long.peak as f64 / short.peak.max(1) as f64;
+        let target = format!(
+            "memory of {entries} entries, {:?}: at most 1.2 x of half as many",
+            long.caching
+        );
+        Verdict::new(target, format!("{times:.2} x"), times <= 1.2)
+    };
+    pairs.map(verdict).collect()
 }
 
 /// The target of one measurement, if it has one.
@@ -251,6 +348,19 @@ fn verdict(measurement: &Measurement, among: &[Measurement]) -> Option<Verdict> 
             let target = format!("{load}: p50 <= 2 ms, p99 <= 10 ms");
             let found = format!("p50 {p50:.2} ms, p99 {p99:.2} ms");
             Some(Verdict::new(target, found, p50 <= 2.0 && p99 <= 10.0))
+        }
+        (Case::Rows { form: other, .. }, Outcome::Rows(figures)) => {
+            let least = match other {
+                Form::Json => 5.0,
+                Form::Avro => 2.0,
+                Form::Rows | Form::Bincode | Form::Columnar => return None,
+            };
+            let times = form(Form::Rows, among)?.read_rate() / figures.read_rate();
+            let target = format!(
+                "reading the replay log: at least {least} x decoding {}",
+                other.name()
+            );
+            Some(Verdict::new(target, format!("{times:.2} x"), times >= least))
         }
         (Case::Past { part, .. }, Outcome::Curve(points)) => {
             Some(flat_verdict(part, "after many epochs", points))

@@ -59,6 +59,7 @@ use tidegate::record::{Messages, Records, Text, Updates, Write, key_hash};
 use timely::dataflow::operators::vec::{Map, Partition};
 
 /// What comes in.
+#[derive(Clone)]
 pub struct Inputs<'s> {
     /// Account entries.
     pub entries: Records<'s, AccountEntry>,

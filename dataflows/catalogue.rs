@@ -15,6 +15,10 @@
 //! is the order of every plan, whatever order a job file names them in; never reorder them, state is found
 //! again by position.
 
+mod build;
+
+pub use build::{Variant, build, build_each};
+
 use crate::alerts::{DeviceMessage, OutboundMessage};
 use crate::enriched_orders::EnrichedOrder;
 use crate::event_counts::CountResult;
@@ -24,9 +28,7 @@ use crate::records::{
 };
 use crate::risk_pattern::{RiskAlert, RiskTimeout};
 use crate::tumbling_aggregates::OrderStats;
-use crate::{alerts, enriched_orders, event_counts, risk_pattern, tumbling_aggregates};
-use tidegate::record::{DeadLetter, Output, Record, Records};
-use tidegate::run::wiring::Wiring;
+use tidegate::record::{DeadLetter, Output, Record};
 use tidegate::time::Millis;
 
 /// What an input of a dataflow is.
@@ -275,70 +277,6 @@ pub const DEFAULTS: Settings = Settings {
         emit: PatternEmit::Final,
     },
 };
-
-/// Builds the chosen dataflows: asks `wiring` for their inputs, each once, and gives it their outputs.
-pub fn build<'s>(wiring: &mut Wiring<'s>, dataflows: &[Dataflow], settings: &Settings) {
-    // Both order dataflows read the one input.
-    let mut orders = None::<Records<'s, Order>>;
-    let mut orders =
-        |wiring: &mut Wiring<'s>| orders.get_or_insert_with(|| wiring.records(ORDERS.name)).clone();
-    for dataflow in Dataflow::ALL
-        .into_iter()
-        .filter(|dataflow| dataflows.contains(dataflow))
-    {
-        match dataflow {
-            Dataflow::Alerts => {
-                let inputs = alerts::Inputs {
-                    entries: wiring.records("entries"),
-                    authorizations: wiring.table("authorizations"),
-                    settings: wiring.table("settings"),
-                    devices: wiring.has_input(DEVICES.name).then(|| wiring.table(DEVICES.name)),
-                };
-                let outputs = alerts::build(&wiring.context, inputs);
-                wiring.output("email", outputs.email);
-                wiring.output("sms", outputs.sms);
-                wiring.output("push", outputs.push);
-                if let Some(device_push) = outputs.device_push {
-                    wiring.output(DEVICE_PUSH.name, device_push);
-                }
-            }
-            Dataflow::TumblingAggregates => {
-                let inputs = tumbling_aggregates::Inputs {
-                    orders: orders(wiring),
-                };
-                let outputs =
-                    tumbling_aggregates::build(&wiring.context, inputs, &settings.tumbling_aggregates);
-                wiring.output("aggregates", outputs.aggregates);
-                wiring.dead_letters(outputs.dead_letters);
-            }
-            Dataflow::EnrichedOrders => {
-                let inputs = enriched_orders::Inputs {
-                    orders: orders(wiring),
-                    payments: wiring.records(PAYMENTS.name),
-                };
-                let outputs = enriched_orders::build(&wiring.context, inputs, &settings.enriched_orders);
-                wiring.output("enriched", outputs.enriched);
-                wiring.dead_letters(outputs.dead_letters);
-            }
-            Dataflow::RiskPattern => {
-                let inputs = risk_pattern::Inputs {
-                    transactions: wiring.records(TRANSACTIONS.name),
-                };
-                let outputs = risk_pattern::build(&wiring.context, inputs, &settings.risk_pattern);
-                wiring.output("risk_alerts", outputs.risk_alerts);
-                wiring.output("risk_timeouts", outputs.risk_timeouts);
-                wiring.dead_letters(outputs.dead_letters);
-            }
-            Dataflow::EventCounts => {
-                let inputs = event_counts::Inputs {
-                    events: wiring.records(EVENTS.name),
-                };
-                let outputs = event_counts::build(&wiring.context, inputs);
-                wiring.output("counts", outputs.counts);
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

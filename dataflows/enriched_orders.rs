@@ -29,6 +29,7 @@ use tidegate::record::{DeadLetter, Messages, Output, Rank, Records, Text};
 use timely::dataflow::operators::Concatenate;
 
 /// What comes in.
+#[derive(Clone)]
 pub struct Inputs<'s> {
     /// Orders.
     pub orders: Records<'s, Order>,

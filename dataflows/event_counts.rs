@@ -17,6 +17,7 @@ use timely::dataflow::operators::vec::Map;
 use crate::records::Event;
 
 /// What comes in.
+#[derive(Clone)]
 pub struct Inputs<'s> {
     /// Anything, keyed by what is counted.
     pub events: Records<'s, Event>,

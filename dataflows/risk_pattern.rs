@@ -36,6 +36,7 @@ use timely::dataflow::operators::Concat;
 use timely::dataflow::operators::vec::Map;
 
 /// What comes in.
+#[derive(Clone)]
 pub struct Inputs<'s> {
     /// Card transactions.
     pub transactions: Records<'s, Transaction>,

@@ -32,6 +32,7 @@ use tidegate::time::Millis;
 use timely::dataflow::operators::Concat;
 
 /// What comes in.
+#[derive(Clone)]
 pub struct Inputs<'s> {
     /// Orders.
     pub orders: Records<'s, Order>,

@@ -24,12 +24,14 @@ pub enum Kind {
     WriteFailed = 7,
     /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
     Fenced = 8,
-    /// A broker, the schema registry or another process of the cluster cannot be reached, or refuses who we are.
+    /// A broker, the schema registry, the object store or another process of the cluster cannot be reached, or refuses us.
     Unreachable = 9,
     /// Another process of the cluster has ended or fallen silent, and this one with it. Never the first cause.
     PeerLost = 10,
     /// A worker makes no progress.
     Stalled = 11,
+    /// A verification has found what was committed to differ from what a replay gives.
+    Differs = 12,
     /// A bug of ours.
     Internal = 70,
     /// Stopped by a second Ctrl-C, without draining.

@@ -20,6 +20,8 @@
 //!   the process.
 //! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
 //! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
+//! - [`verify`]: what a replay gives, held against what was committed.
+//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -67,6 +69,7 @@ pub mod metrics;
 pub mod operators;
 pub mod pace;
 pub mod record;
+pub mod replay_log;
 pub mod run;
 #[cfg(test)]
 pub(crate) mod scratch;
@@ -74,4 +77,5 @@ pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod verify;
 pub mod watchdog;

@@ -17,21 +17,33 @@ pub const READ_AHEAD_BYTES: usize = 32 << 20;
 /// Smallest block, however many partitions there are.
 pub const BLOCK_BYTES_MIN: usize = 4 << 10;
 
+/// A live job's broker gathers messages for this part of an epoch's length ...
+pub const FETCHES_PER_EPOCH: u32 = 4;
+
+/// ... and no longer than this, which is also how long the end of a partition may stay unknown ...
+pub const FETCH_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// ... or until they are so many bytes.
+pub const FETCH_BYTES: usize = 64 << 10;
+
+/// What waits in a Kafka consumer, in bytes of messages; each takes several hundred bytes beside its own.
+pub const FETCHED_BYTES: usize = 8 << 20;
+
 /// An epoch holds at most this many records over all partitions of all inputs of the job.
 pub const EPOCH_RECORDS: usize = 100_000;
 
 /// Epochs of one worker that are read and not yet committed, in records: beyond it the source waits.
-pub const IN_FLIGHT_RECORDS: usize = 8 * EPOCH_RECORDS;
+pub const IN_FLIGHT_RECORDS: usize = 5 * EPOCH_RECORDS / 2;
 
 /// The same in epochs, so that epochs without records do not pile up.
 pub const IN_FLIGHT_EPOCHS: usize = 4_096;
 
 /// Encoded rows that are sealed and not committed: beyond it the source waits.
-pub const IN_FLIGHT_BYTES: usize = 256 << 20;
+pub const IN_FLIGHT_BYTES: usize = 32 << 20;
 
 /// A Kafka transaction holds epochs of at most so many bytes of rows, or one epoch: what is in it must be
 /// acknowledged within [`COMMIT`](crate::kafka::producer::COMMIT).
-pub const TRANSACTION_BYTES: usize = 16 << 20;
+pub const TRANSACTION_BYTES: usize = 8 << 20;
 
 /// Epochs without output wait for a commit in groups of at most so many.
 pub const GROUP_EPOCHS: usize = 1_024;
@@ -67,8 +79,20 @@ pub const REGISTRY_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Longest answer of the schema registry.
 pub const REGISTRY_ANSWER_BYTES: u64 = 1 << 20;
 
+/// A block of the replay log is written when it holds about so much ...
+pub const REPLAY_BLOCK_BYTES: usize = 256 << 10;
+
+/// ... and a segment of blocks published when it does: what a killed replay has decoded in vain, at most.
+pub const REPLAY_SEGMENT_BYTES: usize = 64 << 20;
+
 /// Time between checkpoints. Setting `[checkpoint] interval_ms`.
 pub const CHECKPOINT_INTERVAL_MS: u64 = 10_000;
+
+/// Differences that a verification shows; all are counted.
+pub const DIFFERENCES: usize = 1_000;
+
+/// Event time between the checkpoints that history keeps. Setting `history_checkpoint_ms`.
+pub const HISTORY_CHECKPOINT_MS: i64 = 3_600_000;
 
 /// State shards: chunks hold rows of one shard, so that a restart may spread them over any number of workers.
 pub const STATE_SHARDS: usize = 16;
@@ -171,5 +195,9 @@ const _: () = assert!(
 const _: () = assert!(
     TRANSACTION_BYTES < IN_FLIGHT_BYTES,
     "one transaction is written while the next one's rows are made"
+);
+const _: () = assert!(
+    REPLAY_BLOCK_BYTES < REPLAY_SEGMENT_BYTES,
+    "a segment holds blocks"
 );
 const _: () = assert!(CHECKPOINTS_KEPT >= 2, "a damaged checkpoint needs a predecessor");

@@ -71,6 +71,8 @@ pub struct Advance {
 pub enum Cutting {
     /// By the data.
     Finite,
+    /// As they were cut before: nothing new is taken.
+    Recorded,
     /// By the clock.
     Live {
         /// Length of an epoch.

@@ -3,6 +3,7 @@
 //! A record's **origin** is (input, partition, offset). Within one input, origins order the records of a key
 //! where event times tie, so no result depends on which worker read what first.
 
+use crate::replay_log::Flat;
 use crate::time::{Diff, Epoch, Millis};
 use compact_str::CompactString;
 use differential_dataflow::VecCollection;
@@ -36,7 +37,7 @@ pub fn key_hash(key: &[u8]) -> u64 {
 
 /// A record type of the contract: how a decoded value is checked and what time it has.
 pub trait Record:
-    Clone + std::fmt::Debug + Ord + Serialize + DeserializeOwned + Send + Sync + 'static
+    Flat + Clone + std::fmt::Debug + Ord + Serialize + DeserializeOwned + Send + Sync + 'static
 {
     /// The record's name in the contract, for error texts.
     const NAME: &'static str;

@@ -26,6 +26,7 @@ pub mod order;
 mod records;
 mod risk_pattern;
 mod rows;
+pub mod span;
 mod tumbling_aggregates;
 
 use log::Log;

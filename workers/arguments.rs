@@ -1,7 +1,9 @@
 //! The command line: what can be asked of `tidegate`, as plain data. Parsing it does no I/O.
 
+use chrono::DateTime;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
+use tidegate::time::{EVENT_TIMES, Millis};
 use tracing::level_filters::LevelFilter;
 
 /// Shown below `--help`; the numbers are those of `tidegate::error::Kind`.
@@ -15,9 +17,10 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker, the registry or a process of the cluster cannot be reached, or refuses us
+    9  unreachable: a broker, the registry, the object store or a process of the cluster cannot be reached, or refuses us
    10  peer lost: another process of the cluster has ended or fallen silent; it is the cause
    11  stalled: a worker makes no progress
+   12  differs: a verification has found something else than was committed
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
 
@@ -73,6 +76,10 @@ pub enum Command {
     Run(RunArguments),
     /// Runs a job in several processes of this machine, watches them, and starts them again when one dies
     Cluster(LaunchArguments),
+    /// Runs a span of history through the job's dataflows, to a place of its own
+    Replay(ReplayArguments),
+    /// Prints what a recorded span would have given under other settings: the difference to what was sent
+    Whatif(WhatIfArguments),
     /// Says what a job file means, or everything that is wrong with it, without running it
     Check(CheckArguments),
     /// Prints the dataflow graph of a job with the names of its operators
@@ -173,6 +180,102 @@ pub struct LaunchArguments {
     /// Prints the status every second and the final summary as JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
+  tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
+  tidegate replay day/job.toml --verify
+  tidegate replay day/job.toml --into again --cache decoded
+  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
+pub struct ReplayArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// First time of the span: RFC 3339, or milliseconds since 1970 [default: the beginning]. Event time in
+    /// files; message time in topics
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub from: Option<Millis>,
+    /// First time behind the span [default: the end]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub to: Option<Millis>,
+    /// Writes the output files, under their own names, and the replay's state to this directory
+    #[arg(long, value_name = "DIR")]
+    #[arg(required_unless_present_any = ["output_suffix", "verify"], conflicts_with = "output_suffix")]
+    pub into: Option<PathBuf>,
+    /// Writes to topics and files with this behind their names; topics are created
+    #[arg(long, value_name = "SUFFIX", allow_hyphen_values = true)]
+    pub output_suffix: Option<String>,
+    /// Takes the epochs of the live run again, as they are recorded: needs `history = true` for a span long past
+    #[arg(long)]
+    pub recorded: bool,
+    /// Takes the recorded epochs again and compares every output with what was committed; writes nothing
+    #[arg(long, conflicts_with_all = ["into", "output_suffix", "offsets"])]
+    pub verify: bool,
+    /// Compares an output with a copy of it: another file, or another topic; may be repeated
+    #[arg(long, value_name = "OUTPUT=PLACE", requires = "verify")]
+    pub against: Vec<String>,
+    /// Reads these offsets of a topic of events, and no other partition of it; may be repeated
+    #[arg(long, value_name = "TOPIC/PARTITION=FIRST..END", conflicts_with = "recorded")]
+    pub offsets: Vec<String>,
+    /// Keeps decoded messages in this directory, and reads them there instead of from files and topics
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Prints the final summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `whatif`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tidegate whatif day/job.toml --set risk_pattern.limit=500000
+  tidegate whatif bank/job.toml --settings new.jsonl --from 2026-01-31T00:00:00Z --list
+A file of alert settings has a line {\"key\":\"<customer>\",\"value\":{...}} for each customer; a null removes them.")]
+pub struct WhatIfArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Another value of a setting of a dataflow, as the job file names it; may be repeated
+    #[arg(long, value_name = "DATAFLOW.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Other alert settings, JSON lines: they hold for the whole span, for the customers that the file names
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+    /// First time of the span: RFC 3339, or milliseconds since 1970 [default: the beginning]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub from: Option<Millis>,
+    /// First time behind the span [default: the end]
+    #[arg(long, value_name = "T", value_parser = time)]
+    pub to: Option<Millis>,
+    /// Worker threads; the results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Prints the messages as well
+    #[arg(long)]
+    pub list: bool,
+    /// Prints the messages alone, as JSON lines
+    #[arg(long, conflicts_with = "list")]
+    pub json: bool,
+}
+
+/// A time on the command line, milliseconds since the Unix epoch.
+fn time(text: &str) -> Result<Millis, String> {
+    let time = match text.parse() {
+        Ok(millis) => millis,
+        Err(_) => DateTime::parse_from_rfc3339(text)
+            .map_err(|_| "a time such as 2026-01-31T00:00:00Z is wanted, or milliseconds".to_owned())?
+            .timestamp_millis(),
+    };
+    match EVENT_TIMES.contains(&time) {
+        true => Ok(time),
+        false => Err("outside the years 1970 to 9999".to_owned()),
+    }
 }
 
 /// Of `check`.
@@ -340,6 +443,9 @@ pub struct GenerateArguments {
     /// Writes a job file whose inputs and outputs are topics, at the brokers that the variable KAFKA names
     #[arg(long)]
     pub kafka: bool,
+    /// Writes a job file whose job keeps its past, for `replay --recorded`, `replay --verify` and `whatif`
+    #[arg(long)]
+    pub history: bool,
     /// The directory to write to; new or empty
     #[arg(long, value_name = "DIR", default_value = "day")]
     pub out: PathBuf,
@@ -381,6 +487,8 @@ impl Arguments {
                 Command::Consume(_) => LevelFilter::WARN,
                 Command::Run(_)
                 | Command::Cluster(_)
+                | Command::Replay(_)
+                | Command::Whatif(_)
                 | Command::Produce(_)
                 | Command::Generate(_)
                 | Command::Demo(_) => LevelFilter::INFO,

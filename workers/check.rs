@@ -132,6 +132,10 @@ fn settings(job: &Job) -> Vec<(String, String)> {
             job.checkpoint_interval_ms.to_string(),
         ),
     ];
+    let history = job
+        .history_checkpoint_ms
+        .map_or_else(off, |interval| interval.to_string());
+    settings.push(("history_checkpoint_ms".to_owned(), history));
     settings.extend(job.kafka.iter().flat_map(Kafka::settings_shown));
     settings.extend(job.dataflow_settings());
     for input in &job.inputs {

@@ -28,6 +28,7 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
         day(&arguments.size, PARTITIONS.0, PARTITIONS.1),
         &input,
         Place::Files,
+        false,
     )?;
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");

@@ -35,7 +35,7 @@ pub fn generate(arguments: &GenerateArguments) -> Result<()> {
     } else {
         Place::Files
     };
-    let written = write_day(day, &arguments.out, place)?;
+    let written = write_day(day, &arguments.out, place, arguments.history)?;
     let (out, job) = (arguments.out.display(), arguments.out.join("job.toml"));
     let (lines, job) = (written.lines, job.display());
     let next = match place {
@@ -78,7 +78,7 @@ fn refuse_used(out: &Path) -> Result<()> {
 }
 
 /// Writes all inputs of the day, and the job file, to a directory that is created when missing.
-pub fn write_day(day: Day, out: &Path, place: Place) -> Result<Lines> {
+pub fn write_day(day: Day, out: &Path, place: Place, history: bool) -> Result<Lines> {
     std::fs::create_dir_all(out).map_err(|error| failed(out, &error))?;
     let mut total = Lines::default();
     for input in Input::ALL {
@@ -89,7 +89,7 @@ pub fn write_day(day: Day, out: &Path, place: Place) -> Result<Lines> {
         total.invalid += written.invalid;
     }
     let job = out.join("job.toml");
-    std::fs::write(&job, job_text(&day, place)).map_err(|error| failed(&job, &error))?;
+    std::fs::write(&job, job_text(&day, place, history)).map_err(|error| failed(&job, &error))?;
     Ok(total)
 }
 
@@ -125,7 +125,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// The job file of a generated day: all dataflows, all defaults.
-fn job_text(day: &Day, place: Place) -> String {
+fn job_text(day: &Day, place: Place, history: bool) -> String {
     let dataflows: Vec<_> = Dataflow::ALL
         .map(|dataflow| format!("\"{}\"", dataflow.name()))
         .into();
@@ -136,6 +136,9 @@ fn job_text(day: &Day, place: Place) -> String {
         day.accounts,
         dataflows.join(", "),
     );
+    if history {
+        text.push_str("history = true # what `replay --recorded`, `replay --verify` and `whatif` need\n");
+    }
     if place == Place::Topics {
         text.push_str("\n[kafka]\nbrokers = \"${KAFKA}\"\n");
     }

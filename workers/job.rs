@@ -20,10 +20,11 @@ mod sections;
 mod table;
 
 pub use cluster::Processes;
-pub use files::{InputFile, matching};
+pub use files::{InputFile, identity, matching, would_match};
 pub use kafka::Kafka;
 pub use tidegate::run::From;
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use table::Findings;
 use tidegate::error::{Error, Kind, Result};
@@ -64,6 +65,8 @@ pub struct Job {
     pub replay_tick_ms: Millis,
     /// Time between checkpoints, milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// With history: event time between the checkpoints that are kept, milliseconds.
+    pub history_checkpoint_ms: Option<Millis>,
 }
 
 /// Where the state lives.
@@ -281,6 +284,29 @@ impl Job {
                 .map(move |(key, value)| (format!("{name}.{key}"), value))
         };
         self.dataflows.iter().flat_map(named).collect()
+    }
+
+    /// The settings with some of them changed, `dataflow.key=value` each. The error has one line per finding.
+    pub fn changed(&self, changes: &[String]) -> Result<Settings> {
+        let mut values: BTreeMap<String, String> = self.dataflow_settings().into_iter().collect();
+        for change in changes {
+            let Some((key, value)) = change.split_once('=') else {
+                let message = format!("--set {change}: DATAFLOW.KEY=VALUE is wanted");
+                return Err(Error::new(Kind::Usage, message));
+            };
+            values.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        let line = |(key, value): (&String, &String)| match value.parse::<i64>() {
+            Ok(number) => format!("{key} = {number}\n"),
+            Err(_) => format!("{key} = {value:?}\n"),
+        };
+        let text: String = values.iter().map(line).collect();
+        let findings = Findings::new("--set", &text, &|_| None);
+        let settings = sections::changed(findings.root(), &self.dataflows);
+        match findings.into_message() {
+            Some(message) => Err(Error::new(Kind::Usage, message)),
+            None => Ok(settings),
+        }
     }
 
     /// Everything the results depend on, key and value, in a fixed order.

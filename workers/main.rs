@@ -16,9 +16,12 @@ mod membership;
 mod plan;
 mod print;
 mod produce;
+mod progress;
+mod replay;
 mod run;
 mod status;
 mod topics;
+mod what_if;
 
 use arguments::{Arguments, Command, LogFormat};
 use clap::Parser as _;
@@ -47,6 +50,8 @@ fn obey(arguments: &Arguments) -> Result<()> {
         Command::Check(arguments) => check::check(arguments),
         Command::Generate(arguments) => generate::generate(arguments),
         Command::Run(arguments) => run::run(arguments),
+        Command::Replay(arguments) => replay::replay(arguments),
+        Command::Whatif(arguments) => what_if::what_if(arguments),
         Command::Graph(arguments) => graph::graph(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Topics(arguments) => topics::topics(arguments),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::format::registry::Schemas;
 use tidegate::pace::Cutting;
-use tidegate::run::{self, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
+use tidegate::run::{self, Aim, Build, InputPlan, KafkaPlan, Matching, OutputPlan, Plan};
 use tidegate::sink::encode::Format;
 use tidegate::sink::files::Shard;
 use tidegate::source::{InputSettings, Medium};
@@ -61,6 +61,7 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         workers: usize::from(workers),
         processes: 1,
         process: 0,
+        replay: None,
         cutting: match follow {
             false => Cutting::Finite,
             true => Cutting::Live {
@@ -68,6 +69,8 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
             },
         },
         checkpoint_interval: Duration::from_millis(job.checkpoint_interval_ms),
+        history: job.history_checkpoint_ms,
+        aim: Aim::Outputs,
     })
 }
 
@@ -138,6 +141,8 @@ fn input_plan(job: &Job, input: &Input, index: u16, schemas: Option<&Arc<Schemas
             max_jump_ms: input.max_jump_ms,
             max_record_bytes: input.max_record_bytes,
             replay_tick_ms: job.replay_tick_ms,
+            span: None,
+            log: None,
         },
         place,
     }

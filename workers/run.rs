@@ -1,16 +1,16 @@
 //! `tidegate run`: a job from start to end, with live progress and a summary.
 
 use crate::arguments::RunArguments;
-use crate::job::{Job, Output, OutputPlace};
+use crate::job::Job;
 use crate::launched::{self, Report};
 use crate::membership;
 use crate::plan;
 use crate::print::{print, print_json};
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use crate::progress;
+use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -20,11 +20,9 @@ use tidegate::columns::aligned;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::limits;
 use tidegate::pace::Cutting;
-use tidegate::run::{Plan, Shared, Summary, member};
+use tidegate::run::{Build, OutputPlace, OutputPlan, Plan, Shared, Started, Summary, member};
+use tidegate::source::span::Span;
 use tidegate::watchdog::Watcher;
-
-/// Between two looks at the counters.
-const PROGRESS: Duration = Duration::from_millis(500);
 
 /// Runs the job file of the command line. Whoever waits for this process is told why it fails.
 pub fn run(arguments: &RunArguments) -> Result<()> {
@@ -57,28 +55,41 @@ fn follow(job: &Job, plan: Plan, cluster: Cluster) -> Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let joined = member::join(plan, cluster)?;
     let shared = joined.shared();
-    watched(job, signals, shared, || joined.run(plan::build(job)))
+    watched(job, signals, shared, None, || joined.run(plan::build(job)))
 }
 
 /// Runs a job by its plan to its end, or until Ctrl-C: the first one drains and commits, the second one aborts.
 pub fn run_job(job: &Job, plan: Plan, cluster: Option<Cluster>) -> Result<Outcome> {
+    run_with(job, plan, cluster, tidegate::run::start, plan::build(job))
+}
+
+/// The same, started in some other way.
+pub fn run_with(
+    job: &Job,
+    plan: Plan,
+    cluster: Option<Cluster>,
+    start: impl FnOnce(Plan) -> Result<Started>,
+    build: Build,
+) -> Result<Outcome> {
     // From here on Ctrl-C no longer kills: one that comes before there is anything to drain waits for it.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
-    let started = tidegate::run::start(plan)?;
-    let shared = started.shared();
-    let summary = watched(job, signals, shared, || started.run(plan::build(job), cluster))?;
-    let places = |output: &Output| match &output.place {
-        OutputPlace::Files { files, .. } => files.iter().map(|file| file.display().to_string()).collect(),
-        OutputPlace::Topic(name) => vec![format!("kafka:{name}")],
+    let (name, span) = (plan.name.clone(), plan.replay.as_ref().map(|replay| replay.span));
+    let places = |output: &OutputPlan| match &output.place {
+        OutputPlace::Files(files) => files.iter().map(|file| file.display().to_string()).collect(),
+        OutputPlace::Topic { name, .. } => vec![format!("kafka:{name}")],
     };
-    let files = job
+    let outputs = plan
         .outputs
         .iter()
-        .map(|output| (output.spec.name.to_owned(), places(output)));
+        .map(|output| (output.name.clone(), places(output)));
+    let files = outputs.collect();
+    let started = start(plan)?;
+    let shared = started.shared();
+    let summary = watched(job, signals, shared, span, || started.run(build, cluster))?;
     Ok(Outcome {
-        job: job.name.clone(),
+        job: name,
         summary,
-        files: files.collect(),
+        files,
     })
 }
 
@@ -87,13 +98,14 @@ fn watched<T>(
     job: &Job,
     signals: Signals,
     shared: Arc<Shared>,
+    span: Option<Span>,
     run: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
     let ended = Arc::new(AtomicBool::new(false));
     end_on_stall(Arc::downgrade(&shared), job.processes.stall_timeout)?;
     end_on_signals(signals, Arc::clone(&shared))?;
     launched::report_status(Arc::downgrade(&shared), shared.pace.cutting() != Cutting::Finite)?;
-    let progress = show_progress(shared, Arc::clone(&ended))?;
+    let progress = progress::show(shared, Arc::clone(&ended), span)?;
     let result = run();
     ended.store(true, Ordering::Release);
     progress.thread().unpark();
@@ -142,51 +154,6 @@ fn end_on_signals(mut signals: Signals, shared: Arc<Shared>) -> Result<()> {
 
 fn no_signals(error: &std::io::Error) -> Error {
     Error::internal(format!("signals cannot be handled: {error}"))
-}
-
-/// A line that is rewritten on a terminal; elsewhere one log line every ten seconds.
-fn show_progress(shared: Arc<Shared>, ended: Arc<AtomicBool>) -> Result<thread::JoinHandle<()>> {
-    let show = move || {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal {
-            ProgressBar::new_spinner()
-        } else {
-            ProgressBar::hidden()
-        };
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
-            bar.set_style(style);
-        }
-        let mut before = 0;
-        for look in 1_u32.. {
-            thread::park_timeout(PROGRESS);
-            if ended.load(Ordering::Acquire) {
-                break;
-            }
-            let taken = shared.metrics.messages_in.load(Ordering::Relaxed);
-            let committed = shared.metrics.committed.load(Ordering::Relaxed);
-            let out: u64 = shared
-                .metrics
-                .messages_out
-                .iter()
-                .map(|count| count.load(Ordering::Relaxed))
-                .sum();
-            let rate = (taken - before) * 1_000 / PROGRESS.as_millis() as u64;
-            before = taken;
-            let counts = (HumanCount(taken), HumanCount(rate), HumanCount(out));
-            let line = format!(
-                "{} in ({}/s), {} out, epoch {committed} committed",
-                counts.0, counts.1, counts.2
-            );
-            bar.set_message(line.clone());
-            bar.tick();
-            if !terminal && look.is_multiple_of(20) {
-                tracing::info!("{line}");
-            }
-        }
-        bar.finish_and_clear();
-    };
-    let thread = thread::Builder::new().name("progress".to_owned()).spawn(show);
-    thread.map_err(|error| Error::internal(format!("a thread cannot be started: {error}")))
 }
 
 /// What a run did, and where its outputs lie.
@@ -244,8 +211,15 @@ impl Outcome {
             row("epoch latency p50", millis(summary.latency_us.p50)),
             row("  (taken to    p99", millis(summary.latency_us.p99)),
             row("  committed) p99.9", millis(summary.latency_us.p999)),
+            row("  until sealed p50", millis(summary.open_us.p50)),
+            row("  waiting      p50", millis(summary.waiting_us.p50)),
+            row("  transaction  p50", millis(summary.transaction_us.p50)),
             row("state", HumanBytes(summary.state_bytes).to_string()),
         ];
+        if summary.skipped > 0 {
+            let skipped = HumanCount(summary.skipped).to_string();
+            rows.insert(3, row("  outside the span", skipped));
+        }
         for (reason, count) in &summary.dead_letters {
             rows.push(row(
                 &format!("dead letters {reason}"),

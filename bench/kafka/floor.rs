@@ -180,6 +180,7 @@ fn commit(
     let binding = Binding {
         epoch: epoch + 1,
         partitions: partitions.to_vec(),
+        ..Default::default()
     };
     let head = Head {
         upper: epoch + 1,

@@ -66,6 +66,22 @@ pub struct Binding {
     pub epoch: Epoch,
     /// All partitions that changed, ordered by (input, partition).
     pub partitions: Vec<PartitionBinding>,
+    /// What came out in the shard that this binding is recorded for, by output; none without history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<Digest>>,
+}
+
+/// What an epoch gave to one output of a shard; without a message there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Digest {
+    /// Index of the output in the plan.
+    pub output: u16,
+    /// Messages.
+    pub messages: u64,
+    /// What they take, bytes; of a file, what it has grown by.
+    pub bytes: u64,
+    /// XXH3 of all of it, in the order written.
+    pub hash: u64,
 }
 
 impl Binding {
@@ -79,6 +95,7 @@ impl Binding {
         Binding {
             epoch: self.epoch,
             partitions: self.partitions.iter().map(without).collect(),
+            outputs: None,
         }
     }
 }

@@ -231,7 +231,11 @@ mod tests {
             end: 10 * epoch,
             ..Default::default()
         }];
-        Event::Bound(Binding { epoch, partitions })
+        Event::Bound(Binding {
+            epoch,
+            partitions,
+            ..Binding::default()
+        })
     }
 
     fn changed(worker: u32, epoch: Epoch) -> Event {
@@ -283,6 +287,7 @@ mod tests {
             vec!["w".into()],
             vec![],
             1,
+            None,
         )
         .unwrap();
         let (told, heard) = channel();
@@ -315,7 +320,7 @@ mod tests {
     fn lost_number_ends_the_thread_with_its_error() {
         let store = store::open("memory:///").unwrap();
         store.put_new(&manifest::name(1), b"somebody else's").unwrap();
-        let series = Series::new(store, &Claim::new(1, 5, vec![]), vec![], vec![], 1).unwrap();
+        let series = Series::new(store, &Claim::new(1, 5, vec![]), vec![], vec![], 1, None).unwrap();
         let (told, heard) = channel();
         let told: Told = Box::new(move |written| told.send(written.map_err(Clone::clone)).unwrap());
         let checkpointer = spawn(series, 1, Positions::new([0]), vec![committed(9)], told).unwrap();

@@ -123,6 +123,7 @@ mod tests {
         positions.apply(&Binding {
             epoch: 9,
             partitions: vec![first, second],
+            ..Default::default()
         });
         let chunk = ChunkEntry {
             name: "chunks/00-1-9".into(),

@@ -54,6 +54,7 @@ pub mod chunk;
 pub mod claim;
 pub mod decide;
 mod frame;
+pub mod history;
 pub mod lock;
 pub mod manifest;
 pub mod objects;

@@ -177,6 +177,7 @@ mod tests {
             let bindings = (after + 1..=upper).map(|epoch| Binding {
                 epoch,
                 partitions: partitions.clone(),
+                ..Binding::default()
             });
             let lengths = BTreeMap::from([("email.jsonl".to_owned(), 10 * upper)]);
             let (generation, nonce, plan_hash) = (1, 77, 5);

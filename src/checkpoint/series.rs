@@ -10,18 +10,21 @@
 //! manifests before their chunks. A crash leaves at most objects that no manifest names; the next deletion
 //! takes them along.
 //!
+//! With history ([`super::history`]) old checkpoints are kept as well, one an interval of event time.
+//!
 //! Refuses to merge into a damaged chunk (`StateDamaged`): every later checkpoint would carry the damage.
 
 use super::binding::Positions;
 use super::chunk;
 use super::claim::Claim;
+use super::history::{milestones, time_of};
 use super::manifest::{self, ChunkEntry, Manifest};
 use super::row::StateRow;
 use super::store::{self, Published, Store};
 use crate::crash;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CHECKPOINTS_KEPT, STATE_SHARDS};
-use crate::time::Epoch;
+use crate::time::{Epoch, Millis};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -33,6 +36,9 @@ pub struct Series {
     operators: Vec<String>,
     /// The newest readable ones, oldest first; the last is the base of the next.
     kept: Vec<(u64, Manifest)>,
+    /// History: those that are kept beside them, and the least distance of two, milliseconds of event time.
+    milestones: Vec<(u64, Manifest)>,
+    history: Option<Millis>,
     /// Number of the next manifest, above every number found.
     next: u64,
     bytes_written: u64,
@@ -49,6 +55,7 @@ impl Series {
         operators: Vec<String>,
         mut kept: Vec<(u64, Manifest)>,
         next: u64,
+        history: Option<Millis>,
     ) -> Result<Self> {
         if let Some((number, other)) = kept.iter().find(|(_, manifest)| manifest.operators != operators) {
             let other = other.operators.join(", ");
@@ -60,7 +67,10 @@ impl Series {
                 ),
             ));
         }
-        kept.drain(..kept.len().saturating_sub(CHECKPOINTS_KEPT));
+        let old = kept
+            .drain(..kept.len().saturating_sub(CHECKPOINTS_KEPT))
+            .collect();
+        let milestones = chosen(old, history);
         let (generation, plan_hash) = (claim.generation, claim.plan_hash);
         Ok(Series {
             store,
@@ -68,6 +78,8 @@ impl Series {
             plan_hash,
             operators,
             kept,
+            milestones,
+            history,
             next,
             bytes_written: 0,
         })
@@ -115,8 +127,9 @@ impl Series {
         manifest::put(self.store.as_ref(), self.next, &manifest)?;
         crash::point("after-manifest");
         self.kept.push((self.next, manifest));
-        self.kept
-            .drain(..self.kept.len().saturating_sub(CHECKPOINTS_KEPT));
+        let old = self.kept.len().saturating_sub(CHECKPOINTS_KEPT);
+        self.milestones.extend(self.kept.drain(..old));
+        self.milestones = chosen(std::mem::take(&mut self.milestones), self.history);
         self.next += 1;
         Ok(())
     }
@@ -173,16 +186,15 @@ impl Series {
     pub fn collect(&self) -> Result<()> {
         crash::point("before-collect");
         let store = self.store.as_ref();
-        let kept: BTreeSet<_> = self.kept.iter().map(|(number, _)| *number).collect();
+        let all = || self.milestones.iter().chain(&self.kept);
+        let kept: BTreeSet<_> = all().map(|(number, _)| *number).collect();
         let manifests = store::numbers(store, "manifests")?.into_iter();
         // A number we have not reached is another instance's; winning ours will show it.
         let mut unneeded: Vec<_> = manifests
             .filter(|n| *n < self.next && !kept.contains(n))
             .map(manifest::name)
             .collect();
-        let named: BTreeSet<_> = self
-            .kept
-            .iter()
+        let named: BTreeSet<_> = all()
             .flat_map(|(_, manifest)| manifest.shards.iter().flatten())
             .map(|chunk| chunk.name.as_str())
             .collect();
@@ -218,6 +230,20 @@ impl Series {
     pub fn bytes_written(&self) -> u64 {
         self.bytes_written
     }
+}
+
+/// Those that history keeps of the checkpoints that a restart no longer needs.
+fn chosen(old: Vec<(u64, Manifest)>, history: Option<Millis>) -> Vec<(u64, Manifest)> {
+    let Some(interval) = history else {
+        return Vec::new();
+    };
+    let times = old
+        .iter()
+        .map(|(number, manifest)| (*number, time_of(&manifest.positions)));
+    let milestones = milestones(times, interval);
+    old.into_iter()
+        .filter(|(number, _)| milestones.contains(number))
+        .collect()
 }
 
 /// Reads all rows of a checkpoint, or says which of its chunks is missing or damaged.

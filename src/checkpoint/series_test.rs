@@ -106,6 +106,7 @@ fn series(store: &Arc<dyn Store>, start: Start) -> Result<Series> {
         vec!["operator".into()],
         start.kept,
         start.next,
+        None,
     )
 }
 
@@ -351,7 +352,7 @@ fn other_operators_are_refused() {
     series
         .write(1, 1, vec![row(1, Some(1))], Positions::new([]))
         .unwrap();
-    let refused = Series::new(store, &claim, vec!["other".into()], series.kept, 2)
+    let refused = Series::new(store, &claim, vec!["other".into()], series.kept, 2, None)
         .err()
         .unwrap();
     assert_eq!(refused.kind, Kind::StateDamaged);

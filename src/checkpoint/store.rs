@@ -4,13 +4,15 @@
 //! `object_store` on a local directory or at a URL ([`objects`]), blocking, on a runtime of its own.
 //!
 //! Every answer is one of four: done, [`AlreadyThere`](StoreError::AlreadyThere),
-//! [`Failed`](StoreError::Failed) (it did not happen) or [`Unknown`](StoreError::Unknown) (it may have).
+//! [`Failed`](StoreError::Failed) (it did not happen) or [`Unknown`](StoreError::Unknown) (it may have;
+//! [`Unreachable`](StoreError::Unreachable) where that is known to be the reason).
 //! Callers use [`publish`], [`fetch`] and [`names`], which settle an unknown outcome by reading back and
 //! never guess. That is sound because names are unique to a generation and contents to a process (claims
 //! carry a nonce): equal bytes under our name are our bytes.
 
 use super::objects;
 use crate::error::{Error, Kind, Result};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use std::sync::Arc;
@@ -31,6 +33,9 @@ pub enum StoreError {
     /// It may have happened or not.
     #[error("{0}")]
     Unknown(String),
+    /// The same, for nobody answers there.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 /// A store of objects. Names are `name` or `folder/name`.
@@ -80,7 +85,11 @@ pub fn publish(store: &dyn Store, name: &str, bytes: &[u8]) -> Result<Published>
             Ok(()) => return Ok(Published::Ours),
             Err(StoreError::Failed(reason)) => return Err(unwritten(name, &reason)),
             // Also where an earlier attempt of ours, reported as unknown, came through after all.
-            Err(StoreError::AlreadyThere(reason) | StoreError::Unknown(reason)) => last = reason,
+            Err(
+                StoreError::AlreadyThere(reason)
+                | StoreError::Unknown(reason)
+                | StoreError::Unreachable(reason),
+            ) => last = reason,
         }
         match fetch(store, name)? {
             Some(there) if there == bytes => return Ok(Published::Ours),
@@ -114,6 +123,7 @@ fn again<T>(mut ask: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreEr
     let mut answer = ask();
     for _ in 1..ATTEMPTS {
         match answer {
+            // Who cannot be reached was tried for a while already.
             Err(StoreError::Unknown(_)) => answer = ask(),
             settled => return settled,
         }
@@ -129,10 +139,11 @@ fn unwritten(name: &str, reason: &str) -> Error {
 }
 
 fn unread(name: &str, error: &StoreError) -> Error {
-    Error::new(
-        Kind::StateDamaged,
-        format!("cannot read {name} from the state store: {error}"),
-    )
+    let kind = match error {
+        StoreError::Unreachable(_) => Kind::Unreachable,
+        StoreError::AlreadyThere(_) | StoreError::Failed(_) | StoreError::Unknown(_) => Kind::StateDamaged,
+    };
+    Error::new(kind, format!("cannot read {name} from the state store: {error}"))
 }
 
 /// A store on `object_store`.
@@ -159,8 +170,18 @@ fn classify(error: object_store::Error) -> StoreError {
         | object_store::Error::NotImplemented { .. }
         | object_store::Error::PermissionDenied { .. }
         | object_store::Error::Unauthenticated { .. } => StoreError::Failed(with_causes(&error)),
+        other if is_unreachable(&other) => StoreError::Unreachable(with_causes(&other)),
         other => StoreError::Unknown(with_causes(&other)),
     }
+}
+
+/// Whether a request found nobody, or no answer in time.
+fn is_unreachable(error: &(dyn std::error::Error + 'static)) -> bool {
+    use HttpErrorKind::{Connect, Timeout};
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<HttpError>())
+        .any(|cause| matches!(cause.kind(), Connect | Timeout))
 }
 
 /// The error and its causes on one line: the errno is the last of them.

@@ -10,6 +10,8 @@
 //! reader of the whole message puts the record's name first:
 //! `CustomerAlertSettings.accounts.currency: missing`.
 //!
+//! The macros also give a record its row in the replay log ([`crate::replay_log::row`]).
+//!
 //! Formats that are not self-describing (postcard, in checkpoints) get the fields as a sequence in order of
 //! definition, and symbols as their number in that order: there, reordering changes the format.
 
@@ -22,13 +24,14 @@ use std::fmt;
 /// Defines records: every field must be there once, except those with `= default` (the nullable ones).
 ///
 /// ```
+/// use tidegate::record::Text;
 /// tidegate::strict_record! {
 ///     /// A reading.
 ///     pub struct Reading {
 ///         /// Where.
-///         pub place: String,
+///         pub place: Text,
 ///         /// Who took it, where known.
-///         pub reader: Option<String> = None,
+///         pub reader: Option<Text> = None,
 ///     }
 /// }
 /// assert!(serde_json::from_str::<Reading>(r#"{"place":"A","note":[1]}"#).is_ok());
@@ -99,6 +102,30 @@ macro_rules! strict_record {
                 }
             }
         }
+
+        impl $crate::replay_log::Flat for $Record {
+            type Row = [u64; 0 $( + <$Type as $crate::replay_log::Cell>::WORDS )*];
+            const LAYOUT: &'static str =
+                concat!($( stringify!($field), ":", stringify!($Type), " " ),*);
+
+            fn to_row(&self, strings: &mut $crate::replay_log::row::Strings) -> Self::Row {
+                let mut row = [0; 0 $( + <$Type as $crate::replay_log::Cell>::WORDS )*];
+                let rest = row.as_mut_slice();
+                $( let rest = $crate::replay_log::row::put(&self.$field, rest, strings); )*
+                let _ = rest;
+                row
+            }
+
+            #[inline]
+            fn from_row(
+                row: &Self::Row,
+                strings: &$crate::replay_log::row::Places<'_>,
+            ) -> Option<Self> {
+                let mut rest = row.as_slice();
+                let record = $Record { $( $field: $crate::replay_log::row::take(&mut rest, strings)?, )* };
+                Some(record)
+            }
+        }
     )* };
 }
 
@@ -145,6 +172,19 @@ macro_rules! strict_enum {
         impl<'de> serde::Deserialize<'de> for $Enum {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 $crate::format::strict::read_symbol($Enum::ALL, deserializer)
+            }
+        }
+
+        impl $crate::replay_log::Cell for $Enum {
+            const WORDS: usize = 1;
+
+            fn put(&self, words: &mut [u64], _strings: &mut $crate::replay_log::row::Strings) {
+                words[0] = *self as u64;
+            }
+
+            #[inline]
+            fn take(words: &[u64], _strings: &$crate::replay_log::row::Places<'_>) -> Option<Self> {
+                $Enum::ALL.get(usize::try_from(words[0]).ok()?).map(|(value, _)| *value)
             }
         }
     )* };

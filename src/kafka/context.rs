@@ -4,6 +4,9 @@
 //! connection failed or a request timed out (a producer that saw this is not used for another transaction; a
 //! consumer no longer knows that it stands at the end of a partition), and that the broker refused who we are
 //! (credentials, certificate: waiting does not help).
+//!
+//! A broker that is down is said once an outage, though the client tries it every second; the rest goes to the
+//! debug log.
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -11,14 +14,33 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::ProducerContext;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What librdkafka calls its connection to the transaction coordinator, in every line about it.
 const COORDINATOR: &str = "TxnCoordinator";
 
 /// The facility of the lines about topics that join a transaction.
 const ADD_PARTITIONS: &str = "ADDPARTS";
+
+/// Failures of one connection that follow each other within this time are one outage. The client tries again
+/// within 10 s.
+const OUTAGE: Duration = Duration::from_secs(60);
+
+/// The last failure of each connection.
+#[derive(Default)]
+struct Outages(BTreeMap<String, Instant>);
+
+impl Outages {
+    /// Whether a failure is the first of an outage. `line` begins with the connection it is about.
+    fn begins(&mut self, facility: &str, line: &str, now: Instant) -> bool {
+        let connection = line.split_once("]: ").map_or("", |(connection, _)| connection);
+        let last = self.0.insert(format!("{facility} {connection}"), now);
+        last.is_none_or(|last| now.duration_since(last) > OUTAGE)
+    }
+}
 
 /// What went wrong beside the calls; shared with whoever made the client.
 #[derive(Clone, Default)]
@@ -27,6 +49,7 @@ pub struct Trouble {
     coordinator: Arc<AtomicU64>,
     refused: Arc<Mutex<Option<String>>>,
     undelivered: Arc<Mutex<Option<(RDKafkaErrorCode, String)>>>,
+    outages: Arc<Mutex<Outages>>,
 }
 
 impl Trouble {
@@ -45,6 +68,15 @@ impl Trouble {
         if line.contains(COORDINATOR) {
             self.coordinator.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how often something is logged goes by the clock"
+    )]
+    fn begins_outage(&self, facility: &str, line: &str) -> bool {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        outages.begins(facility, line, Instant::now())
     }
 
     /// Why the broker refuses us, if it does.
@@ -87,7 +119,8 @@ impl ClientContext for Trouble {
         if facility == "CONFWARN" {
             return;
         }
-        if !is_quiet || ["FAIL", "REQTMOUT", "ERROR", "TIMEOUT"].contains(&facility) {
+        let is_failure = ["FAIL", "REQTMOUT", "ERROR", "TIMEOUT"].contains(&facility);
+        if !is_quiet || is_failure {
             self.note(line);
         }
         // Waiting does not help against these; a handshake that breaks off for another reason may succeed later.
@@ -107,8 +140,9 @@ impl ClientContext for Trouble {
         {
             self.give_up(RDKafkaErrorCode::TopicAuthorizationFailed, &line[at..]);
         }
+        let is_known = is_failure && !self.begins_outage(facility, line);
         let line = super::one_line(line);
-        match is_quiet {
+        match is_quiet || is_known {
             true => tracing::debug!("kafka: {line}"),
             false => tracing::warn!("kafka: {line}"),
         }
@@ -157,6 +191,21 @@ mod tests {
         );
         trouble.error(KafkaError::Global(RDKafkaErrorCode::SSL), "later");
         assert_eq!(trouble.refused().as_deref(), Some("wrong password"));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an instant to count from")]
+    fn an_outage_is_said_once_for_each_connection() {
+        let (mut outages, now) = (Outages::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let (one, other) = ("[thrd:a:1/1]: a:1/1: refused", "[thrd:b:1/2]: b:1/2: refused");
+        assert!(outages.begins("FAIL", one, at(0)));
+        for second in 1..100 {
+            assert!(!outages.begins("FAIL", &format!("{one} ({second} suppressed)"), at(second)));
+        }
+        assert!(outages.begins("FAIL", other, at(100)), "another broker");
+        assert!(outages.begins("REQTMOUT", one, at(100)), "another trouble");
+        assert!(outages.begins("FAIL", one, at(200)), "a later outage");
     }
 
     #[test]

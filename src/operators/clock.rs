@@ -57,7 +57,11 @@ pub fn clock<'s>(shares: Messages<'s, Share>, clocks: Rc<RefCell<Clocks>>) -> Me
                     }
                     let (capability, mut partitions) = entry.remove();
                     partitions.sort_unstable();
-                    clocks.positions.apply(&Binding { epoch, partitions });
+                    clocks.positions.apply(&Binding {
+                        epoch,
+                        partitions,
+                        ..Binding::default()
+                    });
                     let now = clocks
                         .positions
                         .clocks

@@ -149,10 +149,23 @@ impl<R: Record> Core for Upsert<R> {
 mod tests {
     use super::*;
     use crate::record::Origin;
+    use crate::replay_log::Flat;
+    use crate::replay_log::row::{Places, Strings};
     use crate::time::Millis;
 
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     struct Number(u64);
+
+    impl Flat for Number {
+        type Row = [u64; 1];
+        const LAYOUT: &'static str = "Number";
+        fn to_row(&self, _strings: &mut Strings) -> Self::Row {
+            [self.0]
+        }
+        fn from_row(row: &Self::Row, _strings: &Places<'_>) -> Option<Self> {
+            Some(Number(row[0]))
+        }
+    }
 
     impl Record for Number {
         const NAME: &'static str = "Number";

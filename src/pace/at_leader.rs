@@ -141,7 +141,7 @@ impl AtLeader {
     /// The leader's clock counts; its word wakes the workers.
     pub(super) fn until_due(&self) -> Option<Duration> {
         match self.cutting {
-            Cutting::Finite => None,
+            Cutting::Finite | Cutting::Recorded => None,
             Cutting::Live { .. } => Some(limits::PARK_LIVE),
         }
     }

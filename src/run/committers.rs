@@ -59,8 +59,8 @@ pub(super) fn spawn_committers(
         let sink = Keeping { sink, keep };
         let (shared, events) = (Arc::clone(shared), checkpointer.events());
         let told: committer::Told = Box::new(move |committed| match committed {
-            Ok(epochs) => {
-                shared.metrics.committed(epochs, now());
+            Ok(made) => {
+                shared.metrics.committed(made.epochs, made.begun, now());
                 shared.moved_on();
                 // A checkpointer that has ended has said why.
                 let _ = events.send(Event::Committed);
@@ -84,6 +84,7 @@ pub(super) fn told_of_checkpoints(
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     marks: Vec<Arc<Marks>>,
+    has_history: bool,
 ) -> checkpointer::Told {
     Box::new(move |written| match written {
         Ok(written) => {
@@ -91,7 +92,8 @@ pub(super) fn told_of_checkpoints(
                 .iter()
                 .map(|marks| marks.oldest.load(Ordering::Acquire))
                 .min();
-            if let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
+            // Archived bindings still name them.
+            if !has_history && let Err(error) = kept::collect(store.as_ref(), oldest.unwrap_or(0)) {
                 tracing::warn!("kept messages are not deleted: {error}");
             }
             shared.metrics.state_bytes.store(written.bytes, Ordering::Relaxed);
@@ -173,6 +175,7 @@ fn hand_over(
         metrics.sealed(
             sealed.epoch,
             sealed.rows.iter().map(|rows| rows.bytes.len()).sum(),
+            now(),
         );
         shared.moved_on();
         if let Err(error) = queue.seal(sealed) {

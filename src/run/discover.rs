@@ -8,6 +8,7 @@ use super::{FoundPartition, InputPlace, InputPlan, Plan, Recovered, Shared};
 use crate::error::{Error, Result};
 use crate::kafka::topics::Admin;
 use crate::limits;
+use crate::pace::Cutting;
 use crate::source::partition::Start;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,7 @@ pub struct Discovery {
 
 /// Starts the search of a live run.
 pub fn discover(plan: &Arc<Plan>, shared: &Arc<Shared>, recovered: &Recovered) -> Result<Option<Discovery>> {
-    if plan.is_finite() {
+    if !matches!(plan.cutting, Cutting::Live { .. }) {
         return Ok(None);
     }
     let mut known = Vec::new();

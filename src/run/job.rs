@@ -4,14 +4,16 @@
 //! [`threads`](super::threads). End: when the workers are done, the [`committers`](super::committers) commit what is sealed, and then the checkpointer
 //! writes the last checkpoint.
 
+use super::archiving::{Logged, archiving};
 use super::committers::{Gates, Keep, spawn_committers, told_of_checkpoints};
 use super::leader::Listeners;
 use super::shards::{self, FoundShard};
 use super::summary::{Summary, summary};
 use super::threads::run_workers;
 use super::topics::{self, Observed};
-use super::{Build, Plan, Recovered, Shared, discover, graph, kept, leader, now, recover};
+use super::{Build, Plan, Recovered, Shared, discover, graph, kept, leader, now, recover, replay};
 use crate::checkpoint::checkpointer::{self, Checkpointer, Marks};
+use crate::checkpoint::decide::Progress;
 use crate::checkpoint::lock;
 use crate::checkpoint::objects;
 use crate::checkpoint::series::Series;
@@ -28,24 +30,27 @@ use std::sync::Arc;
 
 /// A job that has claimed its generation and opened its outputs.
 pub struct Started {
-    plan: Arc<Plan>,
-    shared: Arc<Shared>,
-    recovered: Recovered,
-    store: Arc<dyn Store>,
-    checkpoint: starting::Start,
-    sinks: Vec<Box<dyn Sink>>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) recovered: Recovered,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) checkpoint: starting::Start,
+    pub(super) sinks: Vec<Box<dyn Sink>>,
     /// Held while the process lives.
-    _lock: Option<File>,
+    pub(super) _lock: Option<File>,
 }
 
 /// Locks, looks, decides, restores, claims, opens. Nothing of an output is touched if it refuses.
 pub fn start(mut plan: Plan) -> Result<Started> {
     let store = store::open(&plan.state)?;
     let lock = lock_state(&plan)?;
-    let observed = match plan.kafka.clone() {
+    let ranges = replay::prepare(&plan, store.as_ref())?;
+    let mut observed = match plan.kafka.clone() {
         Some(kafka) => topics::observe(&mut plan, &kafka, store.as_ref())?,
         None => Observed::default(),
     };
+    replay::cut(&mut plan, &mut observed, &ranges);
+    replay::log(&mut plan, &observed);
     let shards = shards::planned(&plan);
     let says = shards::says(&plan, &shards);
     let (found, claimed) = shards::look(&plan, store.as_ref(), shards, says.clone())?;
@@ -65,10 +70,16 @@ pub fn start(mut plan: Plan) -> Result<Started> {
     if !checkpoint.is_claimed {
         starting::claim(store.as_ref(), claim)?;
     }
-    let sinks = found
+    let logged = plan
+        .history
+        .map(|_| found.iter().map(logged).collect::<Vec<Logged>>());
+    let mut sinks = found
         .into_iter()
         .map(|found| found.open(claim, fresh, &store))
         .collect::<Result<Vec<_>>>()?;
+    if let Some(logged) = logged {
+        sinks = archiving(sinks, logged, &store)?;
+    }
     recovered.committed = sinks.iter().map(|sink| sink.committed()).collect();
     starting::begin(store.as_ref(), claim)?;
     tracing::info!(
@@ -97,9 +108,18 @@ pub fn start(mut plan: Plan) -> Result<Started> {
     })
 }
 
+/// What the progress of a shard holds.
+fn logged(found: &FoundShard) -> Logged {
+    let after = match found.facts().progress {
+        Progress::Present { after, .. } => after,
+        Progress::Absent | Progress::Damaged { .. } => 0,
+    };
+    (after, found.bindings().cloned().collect())
+}
+
 /// Files have no other fence; producers fence each other, so a job that writes topics only may be taken over
 /// from an instance that is frozen and still holds its locks.
-fn lock_state(plan: &Plan) -> Result<Option<File>> {
+pub(super) fn lock_state(plan: &Plan) -> Result<Option<File>> {
     if plan.topic_shards() > 0 && plan.file_shards() == 0 {
         return Ok(None);
     }
@@ -134,11 +154,17 @@ impl Started {
             operators,
             checkpoint.kept,
             checkpoint.next,
+            plan.history,
         )?;
         let marks: Vec<Arc<Marks>> = sinks.iter().map(|_| Arc::default()).collect();
         let (positions, told) = (
             recovered.positions.clone(),
-            told_of_checkpoints(Arc::clone(&shared), Arc::clone(&store), marks.clone()),
+            told_of_checkpoints(
+                Arc::clone(&shared),
+                Arc::clone(&store),
+                marks.clone(),
+                plan.history.is_some(),
+            ),
         );
         let checkpointer = checkpointer::spawn(series, plan.peers(), positions, marks.clone(), told)?;
         let keep = Keep {

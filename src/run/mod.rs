@@ -14,6 +14,7 @@
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
+mod archiving;
 mod committers;
 mod communication;
 pub mod control;
@@ -25,11 +26,16 @@ mod kept;
 mod leader;
 pub mod member;
 mod messages;
+pub mod past;
+pub mod recorded;
 pub mod recover;
+pub mod replay;
 pub mod shards;
 mod summary;
 mod threads;
 pub mod topics;
+pub mod verifying;
+pub mod what_if;
 pub mod wiring;
 pub mod work;
 
@@ -211,10 +217,27 @@ pub struct Plan {
     pub processes: usize,
     /// Which of them this one is; 0 leads.
     pub process: usize,
+    /// What of history is read, where the plan is a replay's.
+    pub replay: Option<replay::Replay>,
     /// Finite or live.
     pub cutting: Cutting,
     /// Time between checkpoints.
     pub checkpoint_interval: Duration,
+    /// The past is kept, with a checkpoint each so many milliseconds of event time; none: what a restart needs.
+    pub history: Option<Millis>,
+    /// What the run is for.
+    pub aim: Aim,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Its outputs.
+    Outputs,
+    /// A comparison with what was committed. Messages of files are encoded with their origin; nothing is written.
+    Verification,
+    /// The same, and a comparison with a second variant of the dataflows from an epoch on.
+    WhatIf(Epoch),
 }
 
 impl Plan {
@@ -259,9 +282,26 @@ impl Plan {
         }
     }
 
+    /// Messages with their origin, values in JSON, whatever their output.
+    fn with_origin(&self) -> Encoding {
+        let (partitions, format) = (self.shards, Format::Json);
+        Encoding::Message { partitions, format }
+    }
+
+    /// How the messages of an output are encoded to be compared with those of another variant.
+    pub fn compared(&self, output: u16) -> Route {
+        Route {
+            output,
+            first_shard: 0,
+            shards: self.shards,
+            encoding: self.with_origin(),
+        }
+    }
+
     /// How the messages of an output are encoded, and to which shards they go.
     pub fn route(&self, output: u16) -> Route {
         let (first_shard, encoding) = match &self.outputs[usize::from(output)].place {
+            OutputPlace::Files(_) if self.aim != Aim::Outputs => (0, self.with_origin()),
             OutputPlace::Files(_) => (0, Encoding::Line),
             OutputPlace::Topic {
                 partitions, format, ..
@@ -343,6 +383,8 @@ pub struct Shared {
     pub found: Mutex<Vec<FoundPartition>>,
     /// How many those are, for a look without the lock.
     pub found_count: AtomicUsize,
+    /// What if: the differences so far.
+    pub differences: Mutex<what_if::Differences>,
     failure: OnceLock<Error>,
     failed: AtomicBool,
     /// Empty in a process that runs the job alone.
@@ -366,6 +408,7 @@ impl Shared {
             watch: Watch::default(),
             found: Mutex::default(),
             found_count: AtomicUsize::new(0),
+            differences: Mutex::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
             others: OnceLock::new(),

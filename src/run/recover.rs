@@ -91,6 +91,7 @@ pub fn recover(
                 }
             };
             start.backlog = end;
+            start.until = observed.until(index, *partition);
             partitions.insert(*partition, start);
             let known_clock = folded.clocks[index].partitions.get(partition);
             if known_clock.is_some_and(|clock| clock.idle) && end > committed.offset {
@@ -117,6 +118,7 @@ pub fn recover(
                 offset,
                 clock,
                 backlog,
+                until: observed.until(index, partition),
                 ..Start::default()
             };
             partitions.insert(partition, start);

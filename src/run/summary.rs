@@ -2,12 +2,13 @@
 
 use super::{Plan, Shared};
 use crate::time::Epoch;
-use serde::Serialize;
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Percentiles, microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the epochs took no longer.
     pub p50: u64,
@@ -28,6 +29,8 @@ pub struct Summary {
     pub workers: usize,
     /// Messages taken from inputs, those of replayed epochs included.
     pub messages_in: u64,
+    /// Replays: messages outside the span, passed over.
+    pub skipped: u64,
     /// Messages committed, by output of the plan.
     pub messages_out: Vec<u64>,
     /// Dead letters among them, by reason.
@@ -38,6 +41,12 @@ pub struct Summary {
     pub committed: Epoch,
     /// From an epoch's first message taken to its commit.
     pub latency_us: Latency,
+    /// Of that: until the epoch was sealed ...
+    pub open_us: Latency,
+    /// ... from there until its transaction began, while the one before was written ...
+    pub waiting_us: Latency,
+    /// ... and from there until it was committed.
+    pub transaction_us: Latency,
     /// What a restore of the newest checkpoint reads, bytes.
     pub state_bytes: u64,
     /// What was written of checkpoints, bytes.
@@ -47,13 +56,19 @@ pub struct Summary {
 /// What was counted since `began`.
 pub(super) fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
     let metrics = &shared.metrics;
-    let latency = metrics.latency_us();
-    let at = |quantile| latency.value_at_quantile(quantile);
+    let spent = metrics.spent();
+    let latency = |spent: &Histogram<u64>| Latency {
+        p50: spent.value_at_quantile(0.5),
+        p99: spent.value_at_quantile(0.99),
+        p999: spent.value_at_quantile(0.999),
+        max: spent.max(),
+    };
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     Summary {
         elapsed_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         workers: plan.peers(),
         messages_in: load(&metrics.messages_in),
+        skipped: load(&metrics.skipped),
         messages_out: metrics.messages_out.iter().map(load).collect(),
         dead_letters: ["UNDECODABLE", "INVALID", "LATE"]
             .into_iter()
@@ -61,12 +76,10 @@ pub(super) fn summary(plan: &Plan, shared: &Shared, began: Instant) -> Summary {
             .collect(),
         epochs: load(&metrics.epochs),
         committed: load(&metrics.committed),
-        latency_us: Latency {
-            p50: at(0.5),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: latency.max(),
-        },
+        latency_us: latency(&spent.all_us),
+        open_us: latency(&spent.open_us),
+        waiting_us: latency(&spent.waiting_us),
+        transaction_us: latency(&spent.transaction_us),
         state_bytes: load(&metrics.state_bytes),
         state_bytes_written: load(&metrics.state_bytes_written),
     }

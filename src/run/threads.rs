@@ -4,11 +4,14 @@ use super::committers::Gates;
 use super::communication::allocators;
 use super::wiring::{Entrances, Wiring, wire};
 use super::work::{Requests, Station};
-use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared};
+use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, replay};
 use crate::checkpoint::checkpointer::Event;
 use crate::checkpoint::row::StateRow;
 use crate::cluster::sockets::Connection;
 use crate::error::{Error, Result};
+use crate::limits;
+use crate::pace::Cutting;
+use crate::source::cache::Readers;
 use crate::source::topics::Topic;
 use crate::source::{Answer, owner};
 use crate::time::Epoch;
@@ -95,6 +98,8 @@ impl All {
                 Requests::default()
             }
         };
+        // Whoever waits for the readers to end waits for their ends of the channel alone.
+        drop(answer);
         let station = Station::new(worker, &self.plan, &self.shared, entrances, requests, answers);
         end.is_good = station.run(&self.recovered).is_ok();
         watchdog::ended();
@@ -189,11 +194,28 @@ fn readers(plan: &Plan, index: usize, answer: &Sender<Answer>) -> Result<Request
     if let Some(kafka) = plan.kafka.as_ref().filter(|_| !topics.is_empty()) {
         let (send, requested) = channel();
         let (answer, woken, settings) = (answer.clone(), thread::current(), kafka.settings.clone());
+        let gather = match plan.cutting {
+            Cutting::Live { interval } => interval / limits::FETCHES_PER_EPOCH,
+            Cutting::Finite | Cutting::Recorded => limits::FETCH_WAIT_MAX,
+        };
         let read = move || {
-            crate::source::topics::read(&settings, topics, &requested, &answer, || woken.unpark());
+            crate::source::topics::read(&settings, gather, topics, &requested, &answer, || woken.unpark());
         };
         spawn("consumer", Box::new(read))?;
         requests.topics = Some(send);
+    }
+    if let Some(cache) = replay::cache(plan) {
+        let (send, asked) = channel();
+        let (answer, woken) = (answer.clone(), thread::current());
+        let readers = Readers {
+            files: requests.files.take(),
+            topics: requests.topics.take(),
+        };
+        let read = move || {
+            crate::source::cache::read(&cache, &asked, &readers, &answer, || woken.unpark());
+        };
+        spawn("replay-log", Box::new(read))?;
+        requests.log = Some(send);
     }
     Ok(requests)
 }

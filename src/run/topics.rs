@@ -52,6 +52,10 @@ pub struct Observed {
     bounds: BTreeMap<usize, Vec<Bounds>>,
     /// Where a first start begins.
     first: BTreeMap<usize, Vec<u64>>,
+    /// Replays: where each partition ends.
+    until: BTreeMap<usize, Vec<u64>>,
+    /// The topic's id.
+    ids: BTreeMap<usize, String>,
 }
 
 impl Observed {
@@ -62,6 +66,24 @@ impl Observed {
             .get(&input)
             .and_then(|bounds| bounds.get(partition as usize));
         of.copied().unwrap_or_default()
+    }
+
+    /// Where a replay ends to read a partition; otherwise none.
+    pub fn until(&self, input: usize, partition: u32) -> Option<u64> {
+        self.until.get(&input)?.get(partition as usize).copied()
+    }
+
+    /// The id of an input's topic; of files none.
+    pub fn id(&self, input: usize) -> &str {
+        self.ids.get(&input).map_or("", String::as_str)
+    }
+
+    /// Limits what is read of an input to these offsets: the first, and the one behind the last.
+    pub fn cut(&mut self, input: usize, ranges: &[(u64, u64)]) {
+        self.first
+            .insert(input, ranges.iter().map(|(first, _)| *first).collect());
+        self.until
+            .insert(input, ranges.iter().map(|(_, end)| *end).collect());
     }
 
     /// Where a first start begins to read a partition.
@@ -160,6 +182,8 @@ pub fn observe(plan: &mut Plan, kafka: &KafkaPlan, store: &dyn Store) -> Result<
             continue;
         };
         *count = partitions(name);
+        let id = found[name].as_ref().map(|topic| topic.id.clone());
+        observed.ids.insert(index, id.unwrap_or_default());
         let bounds = admin.bounds(name, *count)?;
         let from = if is_table { From::Earliest } else { *from };
         let first = match from {

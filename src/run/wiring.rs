@@ -8,7 +8,8 @@
 //!                    └─► cuts ─► stateful operators ─► changed rows ─► checkpointer
 //! ```
 
-use super::{Plan, Shared};
+use super::what_if::Variants;
+use super::{Aim, Plan, Shared};
 use crate::checkpoint::binding::{Positions, Share};
 use crate::checkpoint::row::StateRow;
 use crate::operators::Context;
@@ -28,7 +29,7 @@ use std::sync::atomic::Ordering;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator;
-use timely::dataflow::operators::vec::{Broadcast, Filter, Map};
+use timely::dataflow::operators::vec::{Broadcast, Delay, Filter, Map, ToStream};
 use timely::dataflow::operators::{Concatenate, Input, Inspect as _};
 
 /// What the worker's loop drives the dataflow by.
@@ -51,6 +52,10 @@ pub struct Entrances {
 pub struct Wiring<'s> {
     /// Scope and state of the operators.
     pub context: Context<'s>,
+    /// What if: those of the other variant, and what both gave.
+    other: Option<Context<'s>>,
+    is_other: bool,
+    variants: Variants<'s>,
     plan: Arc<Plan>,
     shared: Arc<Shared>,
     committed: Epoch,
@@ -95,16 +100,48 @@ impl<'s> Wiring<'s> {
         let index = self.plan.outputs.iter().position(|output| output.name == name);
         let index = index.unwrap_or_else(|| panic!("the plan has no output `{name}`"));
         let output = u16::try_from(index).expect("fewer than 65 536 outputs");
-        let route = self.plan.route(output);
-        self.rows.push(encode(messages, route, &format!("encode {name}")));
+        if let Aim::WhatIf(_) = self.plan.aim {
+            let compared = self.plan.compared(output);
+            let rows = encode(messages.clone(), compared, &format!("compare {name}"));
+            match self.is_other {
+                true => self.variants.would.push(rows),
+                false => self.variants.did.push(rows),
+            }
+        }
+        if !self.is_other {
+            let route = self.plan.route(output);
+            self.rows.push(encode(messages, route, &format!("encode {name}")));
+        }
+    }
+
+    /// What if: from here on what is built belongs to the other variant, with the same state; called again, to the
+    /// first one.
+    pub fn switch(&mut self) {
+        self.is_other = !self.is_other;
+        if let Some(other) = &mut self.other {
+            std::mem::swap(&mut self.context, other);
+        }
+    }
+
+    /// Writes to a table that are there from an epoch on, given once.
+    pub fn given<R: Record>(&self, writes: &[Write<R>], epoch: Epoch) -> Updates<'s, Write<R>> {
+        let scope = self.context.scope;
+        let own = match scope.index() {
+            0 => writes.to_vec(),
+            _ => Vec::new(),
+        };
+        own.to_stream(scope)
+            .delay(move |_, _| epoch)
+            .map(move |write| (write, epoch, 1))
+            .as_collection()
     }
 
     /// Sends dead letters to the job's output for them, and counts them.
     pub fn dead_letters(&mut self, letters: Messages<'s, DeadLetter>) {
         let shared = Arc::clone(&self.shared);
-        let committed = self.committed;
+        let (committed, is_counted) = (self.committed, !self.is_other);
         let counted = letters.inspect_time(move |epoch, letter| {
-            if *epoch > committed {
+            if is_counted && *epoch > committed {
                 shared.metrics.dead_letters[letter.reason as usize].fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -158,6 +195,8 @@ pub fn wire<'s>(
         .clone()
         .filter(move |share| share.cut && share.worker == mine)
         .map(|_| ());
+    let other = matches!(plan.aim, Aim::WhatIf(_))
+        .then(|| Context::new(scope, restored_stream.clone(), cuts.clone()));
     let context = Context::new(scope, restored_stream, cuts.clone());
 
     let threads = plan.workers;
@@ -165,6 +204,9 @@ pub fn wire<'s>(
     let (feeds, rows) = (Vec::new(), Vec::new());
     let mut wiring = Wiring {
         context,
+        other,
+        is_other: false,
+        variants: Variants::default(),
         plan,
         shared,
         committed,
@@ -175,8 +217,17 @@ pub fn wire<'s>(
     build(&mut wiring);
     wiring.dead_letters(letters);
     let Wiring {
-        context, feeds, rows, ..
+        context,
+        feeds,
+        rows,
+        variants,
+        plan,
+        shared,
+        ..
     } = wiring;
+    if let Aim::WhatIf(first) = plan.aim {
+        variants.compare(scope, first, &shared);
+    }
     let (operators, state) = context.into_state();
     collect_state(state, cuts, changed);
     seal(scope.concatenate(rows), share_stream, threads, gates);

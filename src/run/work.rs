@@ -18,6 +18,7 @@ use crate::crash;
 use crate::error::Result;
 use crate::limits;
 use crate::pace::Cutting;
+use crate::source::cache::Asked;
 use crate::source::partition::Start;
 use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
@@ -39,10 +40,16 @@ pub struct Requests {
     pub topics: Option<Sender<Request>>,
     /// By index: inputs that are topics.
     pub is_topic: Vec<bool>,
+    /// To the replay log, which then has the ways to the readers.
+    pub log: Option<Sender<Asked>>,
 }
 
 impl Requests {
     fn send(&self, request: Request) {
+        if let Some(log) = &self.log {
+            let _ = log.send(Asked::Request(request));
+            return;
+        }
         let reader = match self.is_topic[usize::from(request.input)] {
             true => &self.topics,
             false => &self.files,
@@ -50,6 +57,15 @@ impl Requests {
         if let Some(reader) = reader {
             // A reader ends only when this sender does, or after it has said why.
             let _ = reader.send(request);
+        }
+    }
+
+    /// Hands what a feed has decoded to the replay log, if there is one.
+    fn log(&self, feed: &mut dyn Feed) {
+        if let Some(log) = &self.log {
+            for decoded in feed.decoded() {
+                let _ = log.send(Asked::Decoded(decoded));
+            }
         }
     }
 }
@@ -114,17 +130,26 @@ impl<'a> Station<'a> {
                 self.turn(false)?;
             }
         }
-        self.declare(recovered);
-        match self.shared.pace.cutting() {
+        let cutting = self.shared.pace.cutting();
+        if cutting != Cutting::Recorded {
+            self.declare(recovered);
+        }
+        match cutting {
+            Cutting::Recorded => {}
             Cutting::Finite => self.finite()?,
             Cutting::Live { .. } => self.live()?,
         }
         let Station {
             worker,
             shared,
-            entrances,
+            mut entrances,
+            requests,
+            answers,
             ..
         } = self;
+        for feed in &mut entrances.feeds {
+            requests.log(feed.as_mut());
+        }
         drop(entrances);
         while worker.has_dataflows() {
             if shared.has_failed() {
@@ -132,6 +157,11 @@ impl<'a> Station<'a> {
             }
             watchdog::stepping();
             worker.step_or_park(Some(limits::PARK));
+        }
+        if requests.log.is_some() {
+            // It publishes what it has and ends with the readers: until then the process stays.
+            drop(requests);
+            answers.iter().for_each(drop);
         }
         Ok(())
     }
@@ -356,10 +386,14 @@ impl<'a> Station<'a> {
             }
         }
         let mut requests = Vec::new();
-        self.entrances
-            .feeds
-            .iter_mut()
-            .for_each(|feed| feed.request(&mut requests));
+        for feed in &mut self.entrances.feeds {
+            self.requests.log(feed.as_mut());
+            feed.request(&mut requests);
+            let skipped = feed.skipped();
+            if skipped > 0 {
+                self.shared.metrics.skipped.fetch_add(skipped, Ordering::Relaxed);
+            }
+        }
         for request in requests {
             self.requests.send(request);
         }

@@ -49,7 +49,11 @@ fn sealed(epoch: Epoch) -> SealedEpoch {
     SealedEpoch {
         epoch,
         rows: rows.to_vec(),
-        binding: Binding { epoch, partitions },
+        binding: Binding {
+            epoch,
+            partitions,
+            ..Binding::default()
+        },
     }
 }
 

@@ -118,7 +118,7 @@ fn go_on(store: Arc<dyn store::Store>, start: Start, replay: Vec<Binding>, files
     let mut counts = Counts::restored(&start.rows);
     let mut positions = start.positions().cloned().unwrap_or_else(|| Positions::new([0]));
     let (resume, claim) = (start.resume, start.claim);
-    let series = Series::new(store, &claim, vec!["counts".into()], start.kept, start.next)?;
+    let series = Series::new(store, &claim, vec!["counts".into()], start.kept, start.next, None)?;
     let marks = Arc::new(Marks::default());
     let (told, written) = channel();
     let told = Box::new(move |result: Result<checkpointer::Written, &_>| {
@@ -151,6 +151,7 @@ fn go_on(store: Arc<dyn store::Store>, start: Start, replay: Vec<Binding>, files
                 Binding {
                     epoch,
                     partitions: vec![partition],
+                    ..Binding::default()
                 }
             }
         };

@@ -56,6 +56,15 @@ pub fn open(path: PathBuf) -> Result<(ProgressLog, Result<Log, Damage>)> {
     Ok((log, read))
 }
 
+/// Reads a log that may be somebody else's, without its lock; empty where there is none.
+pub fn read(path: &Path) -> Result<Result<Log, Damage>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Ok(Log::default())),
+        Err(error) => Err(unreadable(path, &error)),
+        Ok(bytes) => Ok(progress::read(&bytes)),
+    }
+}
+
 impl ProgressLog {
     /// Where it lies.
     pub fn path(&self) -> &Path {

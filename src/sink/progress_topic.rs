@@ -231,7 +231,11 @@ mod tests {
             kept,
             ..PartitionBinding::default()
         }];
-        Binding { epoch, partitions }
+        Binding {
+            epoch,
+            partitions,
+            ..Binding::default()
+        }
     }
 
     fn put(values: &mut Values, after: Epoch, upper: Epoch, bindings: Vec<Binding>) {

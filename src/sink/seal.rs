@@ -122,6 +122,7 @@ fn send(epoch: Epoch, pending: Pending, gates: &mut Vec<ShardGate>) {
         let binding = Binding {
             epoch,
             partitions: partitions.clone(),
+            ..Binding::default()
         };
         (gate.sealed)(SealedEpoch { epoch, rows, binding });
     }

@@ -102,7 +102,11 @@ mod tests {
         SealedEpoch {
             epoch,
             rows: vec![rows],
-            binding: Binding { epoch, partitions },
+            binding: Binding {
+                epoch,
+                partitions,
+                ..Binding::default()
+            },
         }
     }
 

@@ -90,6 +90,13 @@ impl Batch {
         })
     }
 
+    /// The part of it that lies before an offset. What it held behind stays in memory as long as it does.
+    pub fn before(mut self, end: u64) -> Batch {
+        self.index.retain(|entry| entry.offset < end);
+        self.end = self.end.min(end);
+        self
+    }
+
     /// Whether it holds no message.
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
@@ -136,6 +143,9 @@ mod tests {
         messages.iter().for_each(|message| batch.push(*message));
         assert_eq!(batch.messages().collect::<Vec<_>>(), messages);
         assert_eq!(batch.end, 10);
+        let before = batch.clone().before(9);
+        assert_eq!(before.messages().collect::<Vec<_>>(), messages[..2]);
+        assert_eq!(before.end, 9);
         assert_eq!(Batch::from_text(&batch.to_text()), Some(batch.clone()));
         assert_eq!(Batch::from_text("no"), None);
     }

@@ -1,11 +1,13 @@
 //! One worker's partitions of one input, and the timely input they fill.
 
+use super::cache::Decoded;
 use super::partition::{PartitionFeed, Start, Taken};
 use super::{Arrival, Feed, Filling, Held, InputSettings, Place, Request, Take, UpdateHandle};
 use crate::checkpoint::binding::PartitionBinding;
 use crate::error::{Error, Kind, Result};
 use crate::limits;
 use crate::record::{Record, Stamped, Write};
+use crate::replay_log;
 use crate::time::Epoch;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -29,6 +31,8 @@ pub struct InputFeed<R: Record> {
     replaying: bool,
     /// Messages a partition decodes ahead.
     ahead: usize,
+    /// Of the record, for the replay log.
+    layout: u64,
 }
 
 impl<R: Record> InputFeed<R> {
@@ -41,6 +45,7 @@ impl<R: Record> InputFeed<R> {
             finite,
             replaying: true,
             ahead,
+            layout: replay_log::layout::<R>(),
         }
     }
 }
@@ -68,16 +73,20 @@ impl<R: Record> Feed for InputFeed<R> {
     fn arrived(&mut self, arrival: Arrival, now: Instant) {
         if let Some(partition) = self.partitions.get_mut(&arrival.partition) {
             debug_assert_eq!(partition.read_to, arrival.offset, "blocks arrive in order");
-            partition.arrived(&arrival.bytes, arrival.at_end, now, &self.settings);
+            partition.arrived(arrival.bytes, arrival.at_end, now, &self.settings);
         }
     }
 
     fn request(&mut self, requests: &mut Vec<Request>) {
         let bytes = (limits::READ_AHEAD_BYTES / self.partitions.len().max(1))
             .clamp(limits::BLOCK_BYTES_MIN, limits::BLOCK_BYTES);
-        // What bindings keep is not asked for while they are replayed.
-        let waits = self.replaying && self.settings.keeps_messages();
-        for partition in self.partitions.values_mut().filter(|_| !waits) {
+        // What bindings keep is not asked for while they are replayed; nor is a log, before it is known how late
+        // a record may be, for what no binding wants.
+        let (replaying, settings) = (self.replaying, &self.settings);
+        let waits = |partition: &PartitionFeed<R>| {
+            replaying && (settings.keeps_messages() || settings.log.is_some() && !partition.is_recorded())
+        };
+        for partition in self.partitions.values_mut().filter(|partition| !waits(partition)) {
             if partition.asked || partition.queued() > self.ahead || partition.has_ended() {
                 continue;
             }
@@ -89,6 +98,8 @@ impl<R: Record> Feed for InputFeed<R> {
                 offset: partition.read_to,
                 bytes,
                 at_end: partition.at_end.is_some(),
+                upto: None,
+                log: partition.log_ask(self.layout, &self.settings),
             });
         }
     }
@@ -156,6 +167,25 @@ impl<R: Record> Feed for InputFeed<R> {
 
     fn backlog(&self) -> bool {
         self.settings.is_table && self.partitions.values().any(PartitionFeed::is_behind)
+    }
+
+    fn skipped(&mut self) -> u64 {
+        let each = self.partitions.values_mut();
+        each.map(|partition| std::mem::take(&mut partition.skipped)).sum()
+    }
+
+    fn decoded(&mut self) -> Vec<Decoded> {
+        let input = self.settings.index;
+        let each = self.partitions.values_mut().filter_map(|feed| {
+            let partition = feed.number;
+            let blocks = feed.recording.as_mut()?.take().into_iter();
+            Some(blocks.map(move |block| Decoded {
+                input,
+                partition,
+                block,
+            }))
+        });
+        each.flatten().collect()
     }
 
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize {

@@ -69,7 +69,10 @@ fn read_block(files: &mut BTreeMap<(u16, u32), File>, request: &Request) -> Answ
             entry.insert(File::open(&request.path).map_err(|error| gone("cannot be opened", Some(error)))?)
         }
     };
-    let mut bytes = vec![0; request.bytes];
+    let wanted = request
+        .upto
+        .map_or(u64::MAX, |upto| upto.saturating_sub(request.offset));
+    let mut bytes = vec![0; request.bytes.min(usize::try_from(wanted).unwrap_or(usize::MAX))];
     let mut filled = 0;
     let mut at_end = false;
     while filled < bytes.len() {

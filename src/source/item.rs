@@ -5,6 +5,9 @@
 //!
 //! Of a topic's message: bytes that do not parse are UNDECODABLE whatever the key; then a missing key, a key
 //! that is not UTF-8, a tombstone outside a table, and what the record refuses are INVALID.
+//!
+//! Decoding looks at the message alone, judging at what came before it: so a replay that finds decoded messages
+//! in its log judges them anew ([`judge`]).
 
 use super::batch::Message;
 use super::{InputSettings, Medium, Place};
@@ -14,6 +17,7 @@ use crate::format::lines::Line;
 use crate::format::registry::Schemas;
 use crate::format::{Unreadable, cut};
 use crate::record::{DeadLetter, DeadLetterReason, Origin, Record, Text, Write, key_hash};
+use crate::replay_log::Original;
 use crate::time::Millis;
 use std::sync::Arc;
 
@@ -55,11 +59,35 @@ pub(super) enum Content<R> {
 pub(super) struct Front {
     pub(super) greatest: Option<Millis>,
     pub(super) as_of: Option<Millis>,
+    /// The last valid record was in the span.
+    pub(super) in_span: bool,
     /// The last schema and its id: most messages of a partition have the same.
     pub(super) writer: Option<(u32, Result<Arc<Writer>, String>)>,
 }
 
 impl Front {
+    /// Whether the span has the message; one without a valid time goes with the one before it.
+    fn takes<R: Record>(
+        &mut self,
+        decoded: &Result<json::Message<R>, Rejected>,
+        settings: &InputSettings,
+    ) -> bool {
+        let Some(span) = &settings.span else {
+            return true;
+        };
+        if settings.is_table {
+            self.as_of = self
+                .as_of
+                .max(decoded.as_ref().ok().and_then(|message| message.timestamp));
+            return span.reaches(self.as_of);
+        }
+        let value = decoded.as_ref().ok().and_then(|message| message.value.as_ref());
+        if let Some(time) = value.and_then(Record::event_time) {
+            self.in_span = span.contains(time);
+        }
+        self.in_span
+    }
+
     fn read_avro<R: Record>(&mut self, bytes: &[u8], schemas: &Schemas) -> Result<R, Unreadable> {
         let id = avro::schema_id(bytes).map_err(Unreadable::Undecodable)?;
         if self.writer.as_ref().is_none_or(|(known, _)| *known != id) {
@@ -86,15 +114,75 @@ pub(super) enum Raw<'a> {
     Message(Message<'a>),
 }
 
-impl<'a> Raw<'a> {
+/// A message that is judged, wherever its decoding was done.
+#[derive(Clone, Copy)]
+pub(super) enum Parts<'a> {
+    /// Just now.
+    Raw(Raw<'a>),
+    /// By an earlier replay.
+    Logged(Original<'a>),
+}
+
+impl<'a> Parts<'a> {
     fn offset(&self) -> u64 {
+        match self {
+            Parts::Raw(raw) => raw.offset(),
+            Parts::Logged(original) => original.offset,
+        }
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        match self {
+            Parts::Raw(raw) => raw.end(),
+            Parts::Logged(original) => original.end,
+        }
+    }
+
+    /// What an UNDECODABLE dead letter shows.
+    fn whole(&self) -> Option<&'a [u8]> {
+        match self {
+            Parts::Raw(raw) => raw.whole(),
+            Parts::Logged(original) => original.value,
+        }
+    }
+
+    /// The bytes of the value, where they are wanted.
+    fn value(&self) -> Option<&'a [u8]> {
+        match self {
+            Parts::Raw(raw) => raw.value(),
+            Parts::Logged(original) => original.value,
+        }
+    }
+
+    /// What bindings keep of a table's topic.
+    fn kept(&self, settings: &InputSettings) -> (Option<Millis>, Option<Kept>) {
+        let kept = |offset, key: Option<&[u8]>, value: Option<&[u8]>| {
+            let (key, value) = (key.map(Box::from), value.map(Box::from));
+            Some(Kept { offset, key, value })
+        };
+        match self {
+            Parts::Raw(Raw::Message(message)) if settings.is_table => (
+                message.timestamp,
+                kept(message.offset, message.key, message.value),
+            ),
+            Parts::Logged(original) if settings.keeps_messages() => (
+                original.timestamp,
+                kept(original.offset, original.key, original.value),
+            ),
+            Parts::Raw(Raw::Line(_) | Raw::Message(_)) | Parts::Logged(_) => (None, None),
+        }
+    }
+}
+
+impl<'a> Raw<'a> {
+    pub(super) fn offset(&self) -> u64 {
         match self {
             Raw::Line(line) => line.offset,
             Raw::Message(message) => message.offset,
         }
     }
 
-    fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         match self {
             Raw::Line(line) => line.end,
             Raw::Message(message) => message.offset + 1,
@@ -110,14 +198,14 @@ impl<'a> Raw<'a> {
     }
 
     /// The bytes of the value.
-    fn value(&self) -> Option<&'a [u8]> {
+    pub(super) fn value(&self) -> Option<&'a [u8]> {
         match self {
             Raw::Line(line) => json::raw_value(line.bytes),
             Raw::Message(message) => message.value,
         }
     }
 
-    fn decode<R: Record>(
+    pub(super) fn decode<R: Record>(
         &self,
         front: &mut Front,
         settings: &InputSettings,
@@ -188,15 +276,16 @@ fn read_value<R: Record>(bytes: &[u8], front: &mut Front, medium: &Medium) -> Re
     }
 }
 
-/// Decodes and validates one message; the front moves on.
-pub(super) fn decode<R: Record>(
-    raw: Raw<'_>,
+/// Validates one message that was decoded; the front moves on. None: it lies outside the span of a replay.
+pub(super) fn judge<R: Record>(
+    parts: Parts<'_>,
+    decoded: Result<json::Message<R>, Rejected>,
     partition: u32,
     front: &mut Front,
     watermark: Millis,
     settings: &InputSettings,
-) -> Item<R> {
-    let offset = raw.offset();
+) -> Option<Item<R>> {
+    let offset = parts.offset();
     let dead = |reason, key, value, error| {
         Content::Dead(DeadLetter {
             input: settings.name.as_str().into(),
@@ -212,9 +301,12 @@ pub(super) fn decode<R: Record>(
         })
     };
     let greatest_before = front.greatest;
-    let content = match raw.decode::<R>(front, settings) {
+    if !front.takes(&decoded, settings) {
+        return None;
+    }
+    let content = match decoded {
         Err(Rejected::Undecodable { error }) => {
-            dead(DeadLetterReason::Undecodable, None, raw.whole().map(cut), error)
+            dead(DeadLetterReason::Undecodable, None, parts.whole().map(cut), error)
         }
         Err(Rejected::Invalid { key, value, error }) => {
             dead(DeadLetterReason::Invalid, key, value.as_deref().map(cut), error)
@@ -234,7 +326,7 @@ pub(super) fn decode<R: Record>(
             ..
         }) => match jumps(&value, front.greatest, settings) {
             Some(error) => {
-                let bytes = raw.value().map(cut);
+                let bytes = parts.value().map(cut);
                 dead(
                     DeadLetterReason::Invalid,
                     Some(key.as_bytes().into()),
@@ -247,7 +339,7 @@ pub(super) fn decode<R: Record>(
                 // Its bytes are wanted only if it turns out late.
                 let own = greatest_before.map(|time| time.saturating_sub(settings.max_out_of_orderness_ms));
                 let may_be_late = time <= own.max(Some(watermark));
-                let raw = may_be_late.then(|| raw.value().map(Box::from)).flatten();
+                let raw = may_be_late.then(|| parts.value().map(Box::from)).flatten();
                 front.greatest = front.greatest.max(time);
                 front.as_of = front.as_of.max(time);
                 Content::Record {
@@ -269,23 +361,17 @@ pub(super) fn decode<R: Record>(
             )
         }
     };
-    let (timestamp, kept) = match raw {
-        Raw::Message(message) if settings.is_table => {
-            let (key, value) = (message.key.map(Box::from), message.value.map(Box::from));
-            (message.timestamp, Some(Kept { offset, key, value }))
-        }
-        Raw::Line(_) | Raw::Message(_) => (None, None),
-    };
-    Item {
+    let (timestamp, kept) = parts.kept(settings);
+    Some(Item {
         content,
-        end: raw.end(),
-        place: Place::new(front.as_of, settings.replay_tick_ms, settings.is_table),
+        end: parts.end(),
+        place: settings.place(front.as_of),
         greatest_before,
         greatest: front.greatest,
         as_of: front.as_of,
         timestamp,
         kept,
-    }
+    })
 }
 
 /// An event time further ahead of the greatest before it than `max_jump_ms`.

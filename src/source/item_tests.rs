@@ -39,6 +39,8 @@ fn settings(is_table: bool) -> InputSettings {
         max_jump_ms: Some(500),
         max_record_bytes: 40,
         replay_tick_ms: 10,
+        span: None,
+        log: None,
     }
 }
 
@@ -53,7 +55,9 @@ fn decoded(key: Option<&[u8]>, value: Option<&[u8]>, is_table: bool) -> Item<Tic
         greatest: Some(100),
         ..Front::default()
     };
-    decode(Raw::Message(message), 2, &mut front, 100, &settings(is_table))
+    let (raw, settings) = (Raw::Message(message), settings(is_table));
+    let decoded = raw.decode(&mut front, &settings);
+    judge(Parts::Raw(raw), decoded, 2, &mut front, 100, &settings).expect("there is no span")
 }
 
 /// Reason, key and value of a dead letter.

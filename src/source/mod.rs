@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Topics have a reader of their own ([`topics`]), with the same requests and arrivals; only what arrives
-//! differs: messages instead of bytes.
+//! differs: messages instead of bytes. A replay may have a log of rows between worker and readers ([`cache`]).
 //!
 //! A feed decodes ahead, by a bounded amount: it asks for the next block of a partition only while its queue
 //! is short, so the memory in flight is that of its own requests. What an epoch takes from the queue is
@@ -23,10 +23,13 @@
 //! other: a dead letter.
 
 pub mod batch;
+pub mod cache;
 pub mod feed;
 pub mod files;
 mod item;
 pub mod partition;
+mod recording;
+pub mod span;
 pub mod topics;
 pub mod unreliable;
 
@@ -35,9 +38,12 @@ use crate::error::Error;
 use crate::format::avro;
 use crate::format::registry::Schemas;
 use crate::record::{DeadLetter, Messages};
+use crate::replay_log::Block;
 use crate::time::{Diff, Epoch, Millis};
 use batch::Batch;
+use cache::Decoded;
 use serde::{Deserialize, Serialize};
+use span::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,7 +91,7 @@ impl Medium {
 }
 
 /// Asks for what comes next of a partition. One request a partition is under way at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Index of the input.
     pub input: u16,
@@ -99,6 +105,19 @@ pub struct Request {
     pub bytes: usize,
     /// Stands at the end and has said so: answer only when there is news.
     pub at_end: bool,
+    /// Nothing from this offset on is wanted: the replay log has it.
+    pub upto: Option<u64>,
+    /// Where the replay log may answer.
+    pub log: Option<LogAsk>,
+}
+
+/// What a worker wants of the replay log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogAsk {
+    /// Of the input's record: [`replay_log::layout`](crate::replay_log::layout).
+    pub layout: u64,
+    /// See [`Log::read`](crate::replay_log::Log::read).
+    pub watermark: Millis,
 }
 
 /// What was read of a partition.
@@ -108,6 +127,8 @@ pub enum Bytes {
     Lines(Vec<u8>),
     /// Of a topic.
     Messages(Batch),
+    /// Of the replay log.
+    Rows(Block),
 }
 
 impl Bytes {
@@ -116,6 +137,7 @@ impl Bytes {
         match self {
             Bytes::Lines(bytes) => bytes.is_empty(),
             Bytes::Messages(batch) => batch.is_empty(),
+            Bytes::Rows(block) => block.messages() == 0,
         }
     }
 }
@@ -159,6 +181,11 @@ pub struct InputSettings {
     pub max_record_bytes: usize,
     /// Finite runs: the resolution of "as of".
     pub replay_tick_ms: Millis,
+    /// Replays: what is read of it; none: all of it. A topic of events is cut by offsets instead.
+    pub span: Option<Span>,
+    /// Replays with a log, which keeps what is decoded: what tells the source from another one of its name. Of
+    /// files nothing: each says it itself.
+    pub log: Option<String>,
 }
 
 /// The worker that reads a partition.
@@ -174,6 +201,15 @@ impl InputSettings {
     /// Whether bindings keep the messages themselves: of tables on topics, which are compacted.
     pub fn keeps_messages(&self) -> bool {
         self.is_table && !matches!(self.medium, Medium::Lines)
+    }
+
+    /// The place of a message of this input with this as-of time.
+    pub fn place(&self, as_of: Option<Millis>) -> Place {
+        let as_of = match &self.span {
+            Some(span) if self.is_table => span.placed(as_of),
+            _ => as_of,
+        };
+        Place::new(as_of, self.replay_tick_ms, self.is_table)
     }
 }
 
@@ -294,6 +330,10 @@ pub trait Feed {
     fn has_arrived(&self, now: Instant, events: bool) -> bool;
     /// Live: tables whose backlog at start is not yet taken.
     fn backlog(&self) -> bool;
+    /// Replays: how many messages outside the span were passed over since this was last asked.
+    fn skipped(&mut self) -> u64;
+    /// Blocks for the replay log, since this was last asked.
+    fn decoded(&mut self) -> Vec<Decoded>;
     /// Fills an epoch; gives the number of messages taken.
     fn fill(&mut self, take: Take<'_>, filling: &mut Filling<'_>) -> usize;
     /// Closes all epochs below.

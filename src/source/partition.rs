@@ -5,11 +5,15 @@
 //! is what bindings record, and its floor is part of the watermark that records carry). Both are pure
 //! functions of the log and of recorded wake-ups.
 
+mod log;
+
 use super::batch::{Batch, Message};
-use super::item::{Content, Front, Item, Raw, decode};
+use super::item::{Content, Front, Item, Parts, Raw, judge};
+use super::recording::{self, Recording};
 use super::{Bytes, Filling, InputSettings, Place};
 use crate::checkpoint::binding::{Kept, PartitionBinding};
 use crate::error::{Error, Kind, Result};
+use crate::format::json::{self, Rejected};
 use crate::format::lines::{Line, Lines};
 use crate::record::{DeadLetter, Origin, Record, Stamped, Write, key_hash};
 use crate::time::{Millis, PartitionClock};
@@ -34,6 +38,8 @@ pub struct Start {
     pub backlog: u64,
     /// The byte before `offset` is no LF: an earlier finite run counted its last line without one.
     pub mid_line: bool,
+    /// Replays, of a topic: the partition ends before this offset.
+    pub until: Option<u64>,
 }
 
 /// What an item becomes when an epoch takes it.
@@ -47,7 +53,7 @@ pub(super) enum Taken<R> {
 }
 
 /// See the [module](self).
-pub(super) struct PartitionFeed<R> {
+pub(super) struct PartitionFeed<R: Record> {
     pub(super) number: u32,
     pub(super) path: PathBuf,
     backlog: u64,
@@ -74,10 +80,18 @@ pub(super) struct PartitionFeed<R> {
     as_of: Option<Millis>,
     taken_to: u64,
     declared: Option<crate::time::Epoch>,
+    /// A replay's end of a topic's partition.
+    until: Option<u64>,
+    /// Messages outside the span, since the feed last asked.
+    pub(super) skipped: u64,
     /// Recorded epochs are being taken again.
     replaying: bool,
     /// A finite run: the end of the file is the end of the partition.
     finite: bool,
+    /// Replays with a log: what goes into it.
+    pub(super) recording: Option<Recording<R>>,
+    /// The log gave rows that cannot be: it is not asked again.
+    distrusts_log: bool,
 }
 
 impl<R: Record> PartitionFeed<R> {
@@ -89,6 +103,7 @@ impl<R: Record> PartitionFeed<R> {
         finite: bool,
         replaying: bool,
     ) -> Self {
+        let greatest = start.clock.greatest;
         PartitionFeed {
             number,
             path: start.path,
@@ -100,6 +115,8 @@ impl<R: Record> PartitionFeed<R> {
                 greatest: start.clock.greatest,
                 as_of: start.as_of,
                 writer: None,
+                // Whatever was taken of a partition was in the span, and so is what goes with it.
+                in_span: start.offset > 0 || settings.span.is_none_or(|span| span.from.is_none()),
             },
             decoded_to: start.offset,
             read_to: start.offset,
@@ -111,8 +128,15 @@ impl<R: Record> PartitionFeed<R> {
             as_of: start.as_of,
             taken_to: start.offset,
             declared: start.declared,
+            until: start.until,
+            skipped: 0,
             replaying,
             finite,
+            recording: settings
+                .log
+                .as_ref()
+                .map(|_| Recording::new(start.offset, greatest)),
+            distrusts_log: false,
         }
     }
 
@@ -135,16 +159,22 @@ impl<R: Record> PartitionFeed<R> {
     }
 
     /// Decodes what has arrived.
-    pub(super) fn arrived(&mut self, bytes: &Bytes, at_end: bool, now: Instant, settings: &InputSettings) {
+    pub(super) fn arrived(&mut self, bytes: Bytes, at_end: bool, now: Instant, settings: &InputSettings) {
         self.asked = false;
+        let is_empty = bytes.is_empty();
         match bytes {
-            Bytes::Lines(bytes) => self.decode_lines(bytes, at_end, settings),
-            Bytes::Messages(batch) => self.decode_batch(batch, settings),
+            Bytes::Lines(bytes) => self.decode_lines(&bytes, at_end, settings),
+            Bytes::Messages(batch) => self.decode_batch(&batch, settings),
+            Bytes::Rows(block) => self.take_rows(block, settings),
         }
-        if bytes.is_empty() || !at_end {
+        let at_end = at_end || self.until.is_some_and(|until| self.read_to >= until);
+        if is_empty || !at_end {
             self.at_end = at_end.then_some(self.at_end.unwrap_or(now));
         } else {
             self.at_end = Some(now);
+        }
+        if let Some(recording) = self.recording.as_mut().filter(|_| at_end) {
+            recording.finish();
         }
     }
 
@@ -200,19 +230,23 @@ impl<R: Record> PartitionFeed<R> {
             }
             self.recorded.pop_front();
             let (head, tail) = rest.split_at(usize::try_from(upto).unwrap_or(rest.len()));
-            self.decode(head, true, settings);
+            self.cut_lines(head, true, settings);
             rest = tail;
         }
         let is_last = at_end && self.finite && self.recorded.is_empty();
-        self.decode(rest, is_last, settings);
+        self.cut_lines(rest, is_last, settings);
     }
 
     fn decode_batch(&mut self, batch: &Batch, settings: &InputSettings) {
         let watermark = self.least_watermark(settings);
-        for message in batch.messages() {
-            self.enqueue(Raw::Message(message), watermark, settings);
+        let until = self.until.unwrap_or(u64::MAX);
+        for message in batch.messages().take_while(|message| message.offset < until) {
+            self.decode(Raw::Message(message), watermark, true, settings);
         }
         self.read_to = self.read_to.max(batch.end);
+        if let Some(recording) = &mut self.recording {
+            recording.reach(batch.end.min(until));
+        }
     }
 
     /// Whoever may turn out late keeps its bytes: a floor that is not known yet may make anyone late.
@@ -223,9 +257,33 @@ impl<R: Record> PartitionFeed<R> {
         }
     }
 
-    fn enqueue(&mut self, raw: Raw<'_>, watermark: Millis, settings: &InputSettings) {
-        let item = decode::<R>(raw, self.number, &mut self.front, watermark, settings);
-        self.decoded_to = item.end;
+    /// `is_logged`: another reader of the partition would see the same message there.
+    fn decode(&mut self, raw: Raw<'_>, watermark: Millis, is_logged: bool, settings: &InputSettings) {
+        let decoded = raw.decode::<R>(&mut self.front, settings);
+        match &mut self.recording {
+            Some(recording) if is_logged => recording.push(raw, &decoded, watermark, settings),
+            Some(recording) => {
+                recording.saw(recording::event_time(&decoded));
+                recording.restart(raw.end());
+            }
+            None => {}
+        }
+        self.enqueue(Parts::Raw(raw), decoded, watermark, settings);
+    }
+
+    fn enqueue(
+        &mut self,
+        parts: Parts<'_>,
+        decoded: std::result::Result<json::Message<R>, Rejected>,
+        watermark: Millis,
+        settings: &InputSettings,
+    ) {
+        self.decoded_to = parts.end();
+        let judged = judge::<R>(parts, decoded, self.number, &mut self.front, watermark, settings);
+        let Some(item) = judged else {
+            self.skipped += 1;
+            return;
+        };
         match self.places.back_mut() {
             Some((place, count)) if *place == item.place => *count += 1,
             _ => self.places.push_back((item.place, 1)),
@@ -233,21 +291,25 @@ impl<R: Record> PartitionFeed<R> {
         self.queue.push_back(item);
     }
 
-    fn decode(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
+    fn cut_lines(&mut self, bytes: &[u8], is_last: bool, settings: &InputSettings) {
         self.read_to += bytes.len() as u64;
         let mut lines = std::mem::replace(&mut self.lines, Lines::new(0, 0));
         let watermark = self.least_watermark(settings);
-        let mut each = |line: Line<'_>| {
-            if line.bytes.is_empty() && self.counted_to == Some(line.offset) {
+        let mut each = |line: Line<'_>, has_end: bool| {
+            let follows_counted = self.counted_to == Some(line.offset);
+            if line.bytes.is_empty() && follows_counted {
                 self.decoded_to = line.end;
+                if let Some(recording) = &mut self.recording {
+                    recording.restart(line.end);
+                }
                 return;
             }
-            self.enqueue(Raw::Line(line), watermark, settings);
+            self.decode(Raw::Line(line), watermark, has_end && !follows_counted, settings);
         };
-        lines.feed(bytes, &mut each);
+        lines.feed(bytes, |line| each(line, true));
         if is_last {
             let before = lines.complete();
-            lines.end(&mut each);
+            lines.end(|line| each(line, false));
             if lines.complete() > before {
                 self.counted_to = Some(lines.complete());
             }
@@ -278,7 +340,7 @@ impl<R: Record> PartitionFeed<R> {
         if self.has_ended() {
             if self.queue.is_empty() && !self.clock.ended {
                 // Its end is news, even if no message of it ever was: it is bound with the run's first place.
-                complete.push(Place::new(None, settings.replay_tick_ms, settings.is_table));
+                complete.push(settings.place(None));
             }
             return super::Held {
                 complete,
@@ -287,7 +349,7 @@ impl<R: Record> PartitionFeed<R> {
             };
         }
         // Nothing decoded, not at the end: whatever comes is not before the last taken message.
-        let next = Place::new(self.as_of, settings.replay_tick_ms, settings.is_table);
+        let next = settings.place(self.as_of);
         super::Held {
             complete,
             next,

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! The worker pulls as it does from files: one request a partition is under way, and an answer has at most one
-//! block. What the worker does not ask for stays here, and a partition that has too much here is paused: memory
-//! is bounded by bytes, and no partition waits behind another one.
+//! block. Where it asks for another offset than the next one, a replay's log has answered in between: then the
+//! partition is read anew from there. What the worker does not ask for stays here, and a partition that has too
+//! much here is paused: memory is bounded by bytes, and no partition waits behind another one.
 //!
 //! **The end of a partition** is known from the broker, for a reader of what is committed, and only as long as
 //! the connection holds: when one fails, every partition that stood at its end is no longer known to, and is
@@ -49,6 +50,9 @@ struct Partition {
     paused: bool,
     /// Offset after everything read.
     read_to: u64,
+    /// Offset after everything the worker got of it; where it asks for another one, the replay log has answered
+    /// in between.
+    next: u64,
     /// The broker has said that it ends at `read_to`.
     at_end: bool,
     /// What the worker was told last.
@@ -83,15 +87,17 @@ struct Reader {
     trouble_seen: u64,
 }
 
-/// Serves requests until their sender is gone. `topics`: by index of the input. `wake` is called after answers.
+/// Serves requests until their sender is gone. `gather`: how long messages may wait for company at the broker;
+/// `topics`: by index of the input. `wake` is called after answers.
 pub fn read(
     settings: &Settings,
+    gather: Duration,
     topics: BTreeMap<u16, Topic>,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
     wake: impl Fn(),
 ) {
-    let consumer = match Consumer::new(settings) {
+    let consumer = match Consumer::gathering(settings, gather) {
         Ok(consumer) => consumer,
         Err(error) => {
             let _ = answers.send(Err(error));
@@ -164,7 +170,7 @@ impl Reader {
             if partition.paused && partition.bytes <= AHEAD_BYTES / 2 {
                 self.consumer.resume(topic, partition.number)?;
                 partition.paused = false;
-            } else if !partition.paused && partition.bytes > AHEAD_BYTES {
+            } else if !partition.paused && partition.is_too_full() {
                 self.consumer.pause(topic, partition.number)?;
                 partition.paused = true;
             }
@@ -175,6 +181,11 @@ impl Reader {
     fn take(&mut self, request: Request) -> Result<()> {
         let key = (request.input, request.partition);
         if let Some(partition) = self.partitions.get_mut(&key) {
+            if partition.next != request.offset {
+                let topic = &self.topics[&partition.input].name;
+                self.consumer.seek(topic, partition.number, request.offset)?;
+                partition.restart(request.offset);
+            }
             partition.asked = Some(request);
             return Ok(());
         }
@@ -190,6 +201,7 @@ impl Reader {
             bytes: 0,
             paused: false,
             read_to: request.offset,
+            next: request.offset,
             at_end: false,
             told_end: false,
             asked: Some(request),
@@ -217,6 +229,7 @@ impl Reader {
                 timestamp,
                 key,
                 value,
+                ..
             } => {
                 let Some(partition) = partitions.get_mut(&of(topic, partition)) else {
                     return;
@@ -280,6 +293,13 @@ impl Reader {
 }
 
 impl Partition {
+    /// Forgets what is here: the worker reads on at another offset.
+    fn restart(&mut self, offset: u64) {
+        self.blocks.clear();
+        (self.bytes, self.read_to, self.next) = (0, offset, offset);
+        (self.at_end, self.told_end) = (false, false);
+    }
+
     fn push(&mut self, message: Message<'_>) {
         // A seek may give a message again that was on its way already.
         if message.offset < self.read_to {
@@ -308,6 +328,12 @@ impl Partition {
         self.at_end = false;
     }
 
+    /// Whether it is to be paused. Never at its end: librdkafka 2.12 counts the event that tells of the end as a
+    /// message (`rd_kafka_q_serve_rkmessages`) and would resume one offset further on, past a message not yet read.
+    fn is_too_full(&self) -> bool {
+        self.bytes > AHEAD_BYTES && !self.at_end
+    }
+
     /// Whether there is something that the worker does not know and can take.
     fn has_news(&self) -> bool {
         match self.blocks.front() {
@@ -324,11 +350,15 @@ impl Partition {
         let batch = match self.blocks.pop_front() {
             Some(Block { batch, .. }) => {
                 self.bytes -= batch.bytes();
-                batch
+                match request.upto {
+                    Some(upto) if upto < batch.end => batch.before(upto),
+                    _ => batch,
+                }
             }
             None => Batch::empty(self.read_to),
         };
         self.told_end = self.at_end && self.blocks.is_empty();
+        self.next = batch.end;
         Some(Arrival {
             input: self.input,
             partition: self.number,
@@ -387,6 +417,7 @@ mod tests {
             bytes: 0,
             paused: false,
             read_to: 10,
+            next: 10,
             at_end: false,
             told_end: false,
             asked: None,
@@ -401,6 +432,7 @@ mod tests {
             offset: partition.read_to,
             bytes: limits::BLOCK_BYTES,
             at_end: partition.told_end,
+            ..Request::default()
         });
     }
 
@@ -416,7 +448,7 @@ mod tests {
     fn offsets(arrival: &Arrival) -> Vec<u64> {
         match &arrival.bytes {
             Bytes::Messages(batch) => batch.messages().map(|message| message.offset).collect(),
-            Bytes::Lines(_) => panic!("topics have messages"),
+            Bytes::Lines(_) | Bytes::Rows(_) => panic!("topics have messages"),
         }
     }
 
@@ -451,6 +483,21 @@ mod tests {
             !partition.answer().unwrap().at_end,
             "a message came behind the end"
         );
+    }
+
+    #[test]
+    fn a_partition_is_paused_when_it_is_full_and_never_at_its_end() {
+        let mut partition = partition();
+        let value = vec![0; AHEAD_BYTES];
+        push(&mut partition, 10, &value);
+        assert!(partition.is_too_full());
+        partition.at_end = true;
+        assert!(
+            !partition.is_too_full(),
+            "it would be resumed at the wrong offset"
+        );
+        push(&mut partition, 11, &value);
+        assert!(partition.is_too_full(), "a message came behind the end");
     }
 
     #[test]

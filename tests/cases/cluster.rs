@@ -7,11 +7,11 @@
 //!  followed: append ─► kill one of the processes ─► another shape ─► ... ─► Ctrl-C ─► all complete
 //! ```
 
-use crate::cases::follow_kills::Fed;
 use crate::cluster::{Cluster, Shape, start_cluster};
 use crate::day::{
     HALFWAY, OFTEN, UNDISTURBED, assert_outputs, day, in_directory, outputs, run, status, write_job,
 };
+use crate::fed::Fed;
 use crate::harness::Directory;
 use crate::kafka::{Attached, Layout, TopicJob, shared, small_day};
 use rustix::process::Signal;

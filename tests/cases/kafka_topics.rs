@@ -97,6 +97,16 @@ fn a_progress_topic_that_forgets_is_refused() {
     topics.hold(Some(&attached), "compacted again");
 }
 
+/// Does to the first partition of an input what retention does.
+fn delete_before(topics: &TopicJob, input: &str, offset: u64) {
+    let (topic, file) = (topics.input(input), "records.json");
+    let of = format!("{{\"topic\":\"{topic}\",\"partition\":0,\"offset\":{offset}}}");
+    let content = format!("{{\"partitions\":[{of}],\"version\":1}}");
+    topics.directory.write(file, content);
+    let path = topics.directory.path(file).display().to_string();
+    ask(shared(), class::DELETE_RECORDS, &["--offset-json-file", &path]);
+}
+
 /// Counts of one partition of events: 200 of them consumed and covered by a checkpoint, 250 gone, 400 in all.
 fn truncated() -> TopicJob {
     let line = |number: usize| {
@@ -121,13 +131,7 @@ fn truncated() -> TopicJob {
     running.signal(Signal::INT);
     running.wait().with_code(0);
     topics.feed(1, 1);
-    let (topic, file) = (topics.input("events"), "records.json");
-    let of = format!("{{\"topic\":\"{topic}\",\"partition\":0,\"offset\":250}}");
-    topics
-        .directory
-        .write(file, format!("{{\"partitions\":[{of}],\"version\":1}}"));
-    let path = topics.directory.path(file).display().to_string();
-    ask(shared(), class::DELETE_RECORDS, &["--offset-json-file", &path]);
+    delete_before(&topics, "events", 250);
     topics
 }
 
@@ -168,6 +172,30 @@ fn messages_that_retention_took_are_refused_or_passed_over() {
     });
     let difference = compare::check_rows(&without, &expected(&without), "counts", &rows.collect::<String>());
     assert_eq!(difference, Ok(()));
+}
+
+/// What was committed and no checkpoint covers is needed again, for the state: its loss is a gap like any other.
+#[test]
+fn messages_that_a_restore_needs_are_refused_or_passed_over() {
+    let topics = killed_halfway(&orders(67), RARELY_MS);
+    delete_before(&topics, "orders", 10);
+    let place = format!("{}/0", topics.input("orders"));
+    let words = ["offset 0", "the first one is 10", "pass over 10 messages"];
+    refused(&topics, 4, &[&[place.as_str()][..], &words].concat());
+    let before = last::read(shared(), &topics.output_topics());
+    let mut running = topics.start_with(&["--accept-gap"], &[]);
+    topics.feed(2, 2);
+    topics.until_committed(&mut running);
+    running.signal(Signal::INT);
+    let log = running.wait().with_code(0);
+    assert!(log.contains(&place) && log.contains("passed over"), "{log}");
+    // What was committed stays, and nothing of it comes again.
+    let after = last::read(shared(), &topics.output_topics());
+    for (topic, partitions) in &before {
+        for (before, after) in partitions.iter().zip(&after[topic]) {
+            assert!(after.starts_with(before), "{topic}");
+        }
+    }
 }
 
 #[test]

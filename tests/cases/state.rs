@@ -105,7 +105,7 @@ fn an_object_store_that_cannot_be_reached_is_named() {
         .collect();
     let refused = directory
         .tidegate_with(&["--log=error", "run", "job.toml"], &pairs)
-        .failed(5);
+        .failed(9);
     assert!(
         refused.contains(&address) && refused.contains("refused"),
         "{refused}"

@@ -3,8 +3,9 @@
 use super::client;
 use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,10 +49,32 @@ impl Producer {
 
     /// Adds a message to the end of a partition; it is on its way.
     pub fn send(&self, topic: &str, partition: usize, key: Option<&str>, value: Option<&[u8]>) {
+        self.send_with(topic, partition, key, value, &BTreeMap::new());
+    }
+
+    /// The same with headers.
+    pub fn send_with(
+        &self,
+        topic: &str,
+        partition: usize,
+        key: Option<&str>,
+        value: Option<&[u8]>,
+        headers: &BTreeMap<String, String>,
+    ) {
         loop {
             let mut record = BaseRecord::<str, [u8]>::to(topic).partition(partition as i32);
             record.key = key;
             record.payload = value;
+            if !headers.is_empty() {
+                let mut all = OwnedHeaders::new();
+                for (key, value) in headers {
+                    all = all.insert(Header {
+                        key,
+                        value: Some(value),
+                    });
+                }
+                record.headers = Some(all);
+            }
             match self.client.send(record) {
                 Ok(()) => return,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {

@@ -70,7 +70,7 @@ pub struct Log {
 }
 
 /// What a line is.
-enum Line<'a> {
+pub(super) enum Line<'a> {
     Undecodable,
     Invalid(Message<'a>, String),
     /// A message, its row, and its event time (a table's: its message time).
@@ -152,7 +152,8 @@ pub fn late(dataflow: &str, input: &str, record: &Record) -> Value {
     letter
 }
 
-fn read_line<'a>(kind: &Kind, input: &Input, line: &'a [u8], greatest: Option<i64>) -> Line<'a> {
+/// What a line is; `greatest`: the event time that a jump is measured from.
+pub(super) fn read_line<'a>(kind: &Kind, input: &Input, line: &'a [u8], greatest: Option<i64>) -> Line<'a> {
     let Some(message) = message(line, input.max_record_bytes) else {
         return Line::Undecodable;
     };

@@ -11,7 +11,7 @@ use super::{
 };
 use std::path::{Path, PathBuf};
 use tidegate::checkpoint::objects;
-use tidegate::limits::{CHECKPOINT_INTERVAL_MS, MAX_RECORD_BYTES};
+use tidegate::limits::{CHECKPOINT_INTERVAL_MS, HISTORY_CHECKPOINT_MS, MAX_RECORD_BYTES};
 use tidegate::sink::progress_topic;
 use tidegate::time::{EVENT_TIMES, Millis};
 use tidegate_dataflows::catalogue::{
@@ -50,6 +50,7 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     let state = state(&mut root, &directory);
     let append = root.boolean("append").unwrap_or(false);
     let shards = natural(&mut root, "shards", 1..=SHARDS_MAX).unwrap_or(1);
+    let history_checkpoint_ms = history(&mut root);
     let section = root.table("kafka");
 
     let own = own_places(&file, &state, &name);
@@ -108,6 +109,7 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
         epoch_interval_ms,
         replay_tick_ms,
         checkpoint_interval_ms,
+        history_checkpoint_ms,
     }
 }
 
@@ -135,6 +137,17 @@ fn name(root: &mut Table<'_>) -> String {
         );
     }
     name.value
+}
+
+/// Whether the past is kept, and how far apart its checkpoints are.
+fn history(root: &mut Table<'_>) -> Option<Millis> {
+    let wanted = root.boolean("history").unwrap_or(false);
+    if !wanted {
+        root.refuse("history_checkpoint_ms", "only with `history = true`");
+        return None;
+    }
+    let interval = root.integer("history_checkpoint_ms", 1..=LONGEST_MS);
+    Some(interval.unwrap_or(HISTORY_CHECKPOINT_MS))
 }
 
 /// The chosen dataflows. A misspelt name is taken for the one it is likely to mean, so that the rest of the
@@ -347,7 +360,16 @@ fn outputs(
 }
 
 /// What lies in a state directory.
-const STATE_NAMES: [&str; 5] = ["begun", "chunks", "claims", "lock", "manifests"];
+const STATE_NAMES: [&str; 8] = [
+    "begun",
+    "chunks",
+    "claims",
+    "history",
+    "kept",
+    "lock",
+    "manifests",
+    "replays",
+];
 
 /// What a job keeps beside its outputs.
 struct OwnPlaces {
@@ -520,6 +542,13 @@ fn settings(root: &mut Table<'_>, dataflows: &[Dataflow]) -> Settings {
         }
         section.finish();
     }
+    settings
+}
+
+/// The settings of these dataflows alone.
+pub fn changed(mut root: Table<'_>, dataflows: &[Dataflow]) -> Settings {
+    let settings = settings(&mut root, dataflows);
+    root.finish();
     settings
 }
 

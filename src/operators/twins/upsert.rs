@@ -4,6 +4,8 @@ use super::{Random, Restart, Script, for_seeds, run_restarting};
 use crate::operators::drive::Batch;
 use crate::operators::upsert::{Row, Upsert};
 use crate::record::{Origin, Record, Text, Write, key_hash};
+use crate::replay_log::Flat;
+use crate::replay_log::row::{Places, Strings};
 use crate::time::Millis;
 use differential_dataflow::consolidation::consolidate_updates;
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,17 @@ use std::sync::Arc;
 /// A row with little in it, so that writes often change nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Setting(u64);
+
+impl Flat for Setting {
+    type Row = [u64; 1];
+    const LAYOUT: &'static str = "Setting";
+    fn to_row(&self, _strings: &mut Strings) -> Self::Row {
+        [self.0]
+    }
+    fn from_row(row: &Self::Row, _strings: &Places<'_>) -> Option<Self> {
+        Some(Setting(row[0]))
+    }
+}
 
 impl Record for Setting {
     const NAME: &'static str = "Setting";
