@@ -19,7 +19,8 @@
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
 //! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
-//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how
+//!   reports show it.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
