@@ -191,7 +191,11 @@ impl Launcher<'_> {
         for () in self.interrupts.try_iter() {
             self.interrupted += 1;
             match self.interrupted {
-                1 => processes.iter().for_each(Process::interrupt),
+                1 => {
+                    self.board
+                        .aside(|| tracing::info!("all processes drain and commit; again to kill them"));
+                    processes.iter().for_each(Process::interrupt);
+                }
                 _ => processes.iter_mut().for_each(Process::kill),
             }
         }

@@ -112,9 +112,11 @@ impl All {
             .into_iter()
             .for_each(|id| worker.drop_dataflow(id));
         drop(end);
-        while !self.is_alone {
+        if !self.is_alone {
             // A worker that returned would tell the other processes that it is complete. This process exits.
-            thread::park();
+            loop {
+                thread::park();
+            }
         }
     }
 
