@@ -116,6 +116,7 @@ macro_rules! strict_record {
                 row
             }
 
+            #[inline]
             fn from_row(
                 row: &Self::Row,
                 strings: &$crate::replay_log::row::Places<'_>,
@@ -181,6 +182,7 @@ macro_rules! strict_enum {
                 words[0] = *self as u64;
             }
 
+            #[inline]
             fn take(words: &[u64], _strings: &$crate::replay_log::row::Places<'_>) -> Option<Self> {
                 $Enum::ALL.get(usize::try_from(words[0]).ok()?).map(|(value, _)| *value)
             }

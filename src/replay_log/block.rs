@@ -1,8 +1,8 @@
 //! Blocks: the decoded messages of a partition between two offsets.
 //!
 //! ```text
-//!   header │ heads: one a message │ rows: one a record │ rejections │ texts      │ bytes
-//!   104 B  │ 48 B each            │ fixed, by record   │ 8 B each   │ UTF-8, padded to words
+//!   header │ heads: one a message │ rows: one a record │ extras    │ rejections │ texts │ bytes
+//!   120 B  │ 24 B each            │ fixed, by record   │ 24 B each │ 8 B each   │ padded to words
 //!          └─────────────────────────── covered by the body's CRC-32 ──────────────────────┘
 //! ```
 //!
@@ -73,6 +73,7 @@ pub(super) struct Header {
     pub(super) kept_to: Millis,
     pub(super) messages: u64,
     pub(super) records: u64,
+    pub(super) extras: u64,
     pub(super) rejections: u64,
     pub(super) text_bytes: u64,
     pub(super) other_bytes: u64,
@@ -90,25 +91,37 @@ impl Abomonation for Header {}
 #[derive(Clone, Copy, Debug, NoUninit, AnyBitPattern)]
 pub(super) struct Head {
     pub(super) offset: u64,
-    pub(super) end: u64,
-    /// Message time; [`NOTHING`] if it has none.
-    pub(super) timestamp: u64,
-    /// A number of [`kind`].
-    pub(super) kind: u64,
+    /// Its end, as a distance from its offset; 0: it is among the extras.
+    pub(super) length: u32,
+    /// A number of [`kind`], and [`kind::EXTRA`].
+    pub(super) kind: u32,
     /// Place of the key: among the texts, of a rejected message among the bytes.
     pub(super) key: u64,
-    /// Place of the original value among the bytes.
-    pub(super) value: u64,
 }
 
 impl Abomonation for Head {}
 
+/// What few messages have; all that have one of them have all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, NoUninit, AnyBitPattern)]
+pub(super) struct Extra {
+    pub(super) end: u64,
+    /// Message time; [`NOTHING`] if it has none.
+    pub(super) timestamp: u64,
+    /// Place of the original value among the bytes.
+    pub(super) value: u64,
+}
+
+impl Abomonation for Extra {}
+
 /// What became of a message.
 pub(super) mod kind {
-    pub(in super::super) const RECORD: u64 = 0;
-    pub(in super::super) const TOMBSTONE: u64 = 1;
-    pub(in super::super) const UNDECODABLE: u64 = 2;
-    pub(in super::super) const INVALID: u64 = 3;
+    pub(in super::super) const RECORD: u32 = 0;
+    pub(in super::super) const TOMBSTONE: u32 = 1;
+    pub(in super::super) const UNDECODABLE: u32 = 2;
+    pub(in super::super) const INVALID: u32 = 3;
+    /// It has an [`Extra`](super::Extra).
+    pub(in super::super) const EXTRA: u32 = 4;
 }
 
 /// The parts of a message that do not depend on its record.
@@ -210,6 +223,7 @@ impl Block {
         let mut parts = || {
             let heads = part(header.messages, size_of::<Head>())?;
             let rows = part(header.records, size_of::<R::Row>())?;
+            let extras = part(header.extras, size_of::<Extra>())?;
             let rejections = part(header.rejections, size_of::<u64>())?;
             let texts = part(header.text_bytes, 1)?;
             let bytes = part(header.other_bytes, 1)?;
@@ -217,6 +231,7 @@ impl Block {
             Some(Rows {
                 heads,
                 rows,
+                extras,
                 rejections,
                 strings: Places { texts, bytes },
                 record: PhantomData,
@@ -231,71 +246,83 @@ impl Block {
 pub struct Rows<'a, R> {
     heads: &'a mut [u8],
     rows: &'a mut [u8],
+    extras: &'a mut [u8],
     rejections: &'a mut [u8],
     strings: Places<'a>,
     record: PhantomData<R>,
 }
 
 impl<'a, R: Flat> Rows<'a, R> {
-    fn read(&mut self, head: &Head) -> Option<Row<'a, R>> {
+    #[inline]
+    fn read(&mut self, head: &Head) -> Result<Row<'a, R>, Fault> {
         let strings = self.strings;
-        let timestamp = (head.timestamp != NOTHING).then_some(head.timestamp.cast_signed());
         let optional = |place: u64| match place {
-            NOTHING => Some(None),
-            _ => strings.bytes(place).map(Some),
+            NOTHING => Ok(None),
+            _ => strings.bytes(place).map(Some).ok_or(Fault::Damaged),
         };
-        let value = optional(head.value)?;
-        let (key, outcome) = match head.kind {
-            kind::RECORD | kind::TOMBSTONE => {
-                let key = strings.text(head.key)?;
-                let value = match head.kind {
-                    kind::RECORD => Some(R::from_row(take(&mut self.rows)?, &strings)?),
+        let mut original = Original {
+            offset: head.offset,
+            end: head.offset.saturating_add(u64::from(head.length)),
+            timestamp: None,
+            key: None,
+            value: None,
+        };
+        if head.kind & kind::EXTRA != 0 {
+            let extra = take::<Extra>(&mut self.extras).ok_or(Fault::Damaged)?;
+            original.end = extra.end;
+            original.timestamp = (extra.timestamp != NOTHING).then_some(extra.timestamp.cast_signed());
+            original.value = optional(extra.value)?;
+        }
+        let outcome = match head.kind & !kind::EXTRA {
+            kind @ (kind::RECORD | kind::TOMBSTONE) => {
+                let key = strings.text(head.key).ok_or(Fault::Damaged)?;
+                original.key = Some(key.as_bytes());
+                let value = match kind {
+                    kind::RECORD => Some(self.record().ok_or(Fault::Damaged)?),
                     _ => None,
                 };
-                let key_text = key.into();
-                let message = Message {
-                    key: key_text,
+                let (key, timestamp) = (key.into(), original.timestamp);
+                Ok(Message {
+                    key,
                     timestamp,
                     value,
-                };
-                (Some(key.as_bytes()), Ok(message))
+                })
             }
-            kind::UNDECODABLE | kind::INVALID => {
-                let error = strings.text(*take::<u64>(&mut self.rejections)?)?.to_owned();
-                let key = optional(head.key)?;
-                let rejected = match head.kind {
-                    kind::UNDECODABLE => Rejected::Undecodable { error },
-                    _ => Rejected::Invalid {
-                        key: key.map(Box::from),
-                        value: value.map(cut),
-                        error,
-                    },
-                };
-                (key, Err(rejected))
+            kind => {
+                let error = self.error().ok_or(Fault::Damaged)?;
+                original.key = optional(head.key)?;
+                let (key, value) = (original.key.map(Box::from), original.value.map(cut));
+                match kind {
+                    kind::UNDECODABLE => Err(Rejected::Undecodable { error }),
+                    kind::INVALID => Err(Rejected::Invalid { key, value, error }),
+                    _ => return Err(Fault::Damaged),
+                }
             }
-            _ => return None,
         };
-        let Head { offset, end, .. } = *head;
-        let original = Original {
-            offset,
-            end,
-            timestamp,
-            key,
-            value,
-        };
-        Some(Row { original, outcome })
+        Ok(Row { original, outcome })
+    }
+
+    #[inline]
+    fn record(&mut self) -> Option<R> {
+        R::from_row(take(&mut self.rows)?, &self.strings)
+    }
+
+    fn error(&mut self) -> Option<String> {
+        let place = take::<u64>(&mut self.rejections)?;
+        self.strings.text(*place).map(str::to_owned)
     }
 }
 
 impl<'a, R: Flat> Iterator for Rows<'a, R> {
     type Item = Result<Row<'a, R>, Fault>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let head = take::<Head>(&mut self.heads)?;
         let row = self.read(head);
-        if row.is_none() {
+        if row.is_err() {
             self.heads = &mut [];
         }
-        Some(row.ok_or(Fault::Damaged))
+        Some(row)
     }
 }

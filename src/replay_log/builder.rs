@@ -3,7 +3,7 @@
 //! Pure: what comes out is bytes, which a [`Log`](super::Log) writes. The builder belongs to a worker, which knows
 //! the record; the log to the thread that knows the directory, and stamps whose block it is.
 
-use super::block::{HEADER_BYTES, Head, Header, MAGIC, Original, kind};
+use super::block::{Extra, HEADER_BYTES, Head, Header, MAGIC, Original, kind};
 use super::place::put;
 use super::row::{Flat, NOTHING, Strings};
 use crate::format::json::{Message, Rejected};
@@ -51,6 +51,7 @@ pub struct Builder<R: Flat> {
     kept_to: Option<Millis>,
     heads: Vec<u8>,
     rows: Vec<u8>,
+    extras: Vec<u8>,
     rejections: Vec<u8>,
     strings: Strings,
     record: PhantomData<R>,
@@ -65,6 +66,7 @@ impl<R: Flat> Builder<R> {
             kept_to: None,
             heads: Vec::new(),
             rows: Vec::new(),
+            extras: Vec::new(),
             rejections: Vec::new(),
             strings: Strings::default(),
             record: PhantomData,
@@ -100,15 +102,32 @@ impl<R: Flat> Builder<R> {
                 (kind, strings.bytes.place_if(original.key))
             }
         };
-        let head = Head {
-            offset: original.offset,
-            end: original.end,
-            timestamp: original.timestamp.map_or(NOTHING, i64::cast_unsigned),
-            kind,
-            key,
-            value: strings.bytes.place_if(original.value),
-        };
-        put(&head, &mut self.heads);
+        let (offset, end) = (original.offset, original.end);
+        let short = u32::try_from(end.saturating_sub(offset)).ok();
+        let has_extra = original.timestamp.is_some() || original.value.is_some() || short.is_none();
+        let extra = if has_extra { kind::EXTRA } else { 0 };
+        let (length, kind) = (short.unwrap_or(0), kind | extra);
+        put(
+            &Head {
+                offset,
+                length,
+                kind,
+                key,
+            },
+            &mut self.heads,
+        );
+        if has_extra {
+            let timestamp = original.timestamp.map_or(NOTHING, i64::cast_unsigned);
+            let value = strings.bytes.place_if(original.value);
+            put(
+                &Extra {
+                    end,
+                    timestamp,
+                    value,
+                },
+                &mut self.extras,
+            );
+        }
         self.kept_to.get_or_insert(watermark);
         self.end = original.end;
     }
@@ -138,6 +157,7 @@ impl<R: Flat> Builder<R> {
         (self.start, self.end, self.kept_to) = (start, start, None);
         self.heads.clear();
         self.rows.clear();
+        self.extras.clear();
         self.rejections.clear();
         self.strings.texts.clear();
         self.strings.bytes.clear();
@@ -146,7 +166,14 @@ impl<R: Flat> Builder<R> {
     fn encode(&self) -> Encoded {
         let (texts, others) = (&self.strings.texts.content, &self.strings.bytes.content);
         let mut body = Vec::new();
-        for part in [&self.heads, &self.rows, &self.rejections, texts, others] {
+        for part in [
+            &self.heads,
+            &self.rows,
+            &self.extras,
+            &self.rejections,
+            texts,
+            others,
+        ] {
             body.extend_from_slice(part);
             body.resize(body.len().next_multiple_of(8), 0);
         }
@@ -160,6 +187,7 @@ impl<R: Flat> Builder<R> {
             kept_to: self.kept_to.unwrap_or(crate::time::AFTER_ALL),
             messages: (self.heads.len() / size_of::<Head>()) as u64,
             records: (self.rows.len() / size_of::<R::Row>()) as u64,
+            extras: (self.extras.len() / size_of::<Extra>()) as u64,
             rejections: (self.rejections.len() / size_of::<u64>()) as u64,
             text_bytes: texts.len() as u64,
             other_bytes: others.len() as u64,

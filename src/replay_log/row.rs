@@ -46,10 +46,12 @@ pub const NOTHING: u64 = u64::MAX;
 impl Cell for i64 {
     const WORDS: usize = 1;
 
+    #[inline]
     fn put(&self, words: &mut [u64], _strings: &mut Strings) {
         words[0] = self.cast_unsigned();
     }
 
+    #[inline]
     fn take(words: &[u64], _strings: &Places<'_>) -> Option<Self> {
         Some(words[0].cast_signed())
     }
@@ -58,11 +60,13 @@ impl Cell for i64 {
 impl Cell for Option<i64> {
     const WORDS: usize = 2;
 
+    #[inline]
     fn put(&self, words: &mut [u64], _strings: &mut Strings) {
         words[0] = u64::from(self.is_some());
         words[1] = self.unwrap_or_default().cast_unsigned();
     }
 
+    #[inline]
     fn take(words: &[u64], _strings: &Places<'_>) -> Option<Self> {
         Some((words[0] == 1).then_some(words[1].cast_signed()))
     }
@@ -71,10 +75,12 @@ impl Cell for Option<i64> {
 impl Cell for Text {
     const WORDS: usize = 1;
 
+    #[inline]
     fn put(&self, words: &mut [u64], strings: &mut Strings) {
         words[0] = strings.texts.place(self.as_bytes());
     }
 
+    #[inline]
     fn take(words: &[u64], strings: &Places<'_>) -> Option<Self> {
         strings.text(words[0]).map(Text::from)
     }
@@ -83,6 +89,7 @@ impl Cell for Text {
 impl Cell for Option<Text> {
     const WORDS: usize = 1;
 
+    #[inline]
     fn put(&self, words: &mut [u64], strings: &mut Strings) {
         match self {
             Some(text) => text.put(words, strings),
@@ -90,6 +97,7 @@ impl Cell for Option<Text> {
         }
     }
 
+    #[inline]
     fn take(words: &[u64], strings: &Places<'_>) -> Option<Self> {
         match words[0] {
             NOTHING => Some(None),
@@ -101,6 +109,7 @@ impl Cell for Option<Text> {
 impl<T: Serialize + DeserializeOwned> Cell for Vec<T> {
     const WORDS: usize = 1;
 
+    #[inline]
     fn put(&self, words: &mut [u64], strings: &mut Strings) {
         // Writing records into memory does not fail; if it did, no bytes are no list.
         words[0] = strings
@@ -108,6 +117,7 @@ impl<T: Serialize + DeserializeOwned> Cell for Vec<T> {
             .place(&postcard::to_stdvec(self).unwrap_or_default());
     }
 
+    #[inline]
     fn take(words: &[u64], strings: &Places<'_>) -> Option<Self> {
         postcard::from_bytes(strings.bytes(words[0])?).ok()
     }
@@ -121,6 +131,7 @@ pub fn put<'a, T: Cell>(field: &T, row: &'a mut [u64], strings: &mut Strings) ->
 }
 
 /// Reads the field that a row's rest begins with, which moves on behind it.
+#[inline]
 pub fn take<T: Cell>(row: &mut &[u64], strings: &Places<'_>) -> Option<T> {
     let (words, rest) = row.split_at_checked(T::WORDS)?;
     *row = rest;
@@ -188,6 +199,7 @@ pub struct Places<'a> {
 
 impl<'a> Places<'a> {
     /// The text at a place; none if there is none.
+    #[inline]
     pub fn text(&self, place: u64) -> Option<&'a str> {
         let (start, length) = (place >> 32, place & u64::from(u32::MAX));
         self.texts
@@ -195,11 +207,13 @@ impl<'a> Places<'a> {
     }
 
     /// The bytes at a place; none if there are none.
+    #[inline]
     pub fn bytes(&self, place: u64) -> Option<&'a [u8]> {
         at(self.bytes, place)
     }
 }
 
+#[inline]
 fn at(content: &[u8], place: u64) -> Option<&[u8]> {
     let (start, length) = (place >> 32, place & u64::from(u32::MAX));
     content.get(usize::try_from(start).ok()?..usize::try_from(start + length).ok()?)

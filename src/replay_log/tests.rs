@@ -6,9 +6,7 @@ use crate::checkpoint::unreliable::Random;
 use crate::format::json::{Message, Rejected};
 use crate::format::strict::tests::{Color, Part, Reading};
 use crate::record::Text;
-use crate::scratch::Scratch;
-use crate::time::{AFTER_ALL, BEFORE_ALL, Millis};
-use std::path::{Path, PathBuf};
+use crate::time::{BEFORE_ALL, Millis};
 
 /// Miri takes a thousand times as long.
 const CASES: u64 = if cfg!(miri) { 3 } else { 300 };
@@ -249,33 +247,37 @@ fn a_fingerprint_tells_sources_apart() {
     assert_ne!(own, source.fingerprint(layout::<Reading>() + 1), "another layout");
 }
 
-fn open(directory: &Path) -> Log {
-    Log::open(directory, "entries", 3, PRINT).expect("a log")
-}
-
-/// Writes each group of cases as a block of one segment.
-fn write(directory: &Path, groups: &[&[Case]]) {
-    let mut log = open(directory);
-    for group in groups {
-        log.append(&encoded(group)).expect("room");
-    }
-    log.finish().expect("published");
-}
-
-fn names(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).expect("a directory");
-    entries.map(|entry| entry.expect("an entry").path()).collect()
-}
-
-/// Three blocks, one behind the other.
-fn groups() -> Vec<Vec<Case>> {
-    let cases = cases(&mut Random(1), 30);
-    cases.chunks(10).map(<[Case]>::to_vec).collect()
-}
-
+/// Miri knows no locks of files.
 #[cfg(not(miri))]
 mod files {
     use super::*;
+    use crate::scratch::Scratch;
+    use crate::time::AFTER_ALL;
+    use std::path::{Path, PathBuf};
+
+    fn open(directory: &Path) -> Log {
+        Log::open(directory, "entries", 3, PRINT).expect("a log")
+    }
+
+    /// Writes each group of cases as a block of one segment.
+    fn write(directory: &Path, groups: &[&[Case]]) {
+        let mut log = open(directory);
+        for group in groups {
+            log.append(&encoded(group)).expect("room");
+        }
+        log.finish().expect("published");
+    }
+
+    fn names(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    }
+
+    /// Three blocks, one behind the other.
+    fn groups() -> Vec<Vec<Case>> {
+        let cases = cases(&mut Random(1), 30);
+        cases.chunks(10).map(<[Case]>::to_vec).collect()
+    }
 
     #[test]
     fn a_log_gives_what_was_published_and_says_what_to_read() {

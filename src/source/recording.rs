@@ -67,6 +67,8 @@ impl<R: Record> Recording<R> {
             (Raw::Message(_) | Raw::Line(_), Ok(_)) => (None, None),
         };
         let timestamp = match raw {
+            // Only tables go by it.
+            _ if !settings.is_table => None,
             Raw::Message(message) => message.timestamp,
             Raw::Line(_) => outcome.as_ref().ok().and_then(|message| message.timestamp),
         };

@@ -8,8 +8,7 @@
 //! The worker pulls as it does from files: one request a partition is under way, and an answer has at most one
 //! block. Where it asks for another offset than the next one, a replay's log has answered in between: then the
 //! partition is read anew from there. What the worker does not ask for stays here, and a partition that has too
-//! much here is paused: memory
-//! is bounded by bytes, and no partition waits behind another one.
+//! much here is paused: memory is bounded by bytes, and no partition waits behind another one.
 //!
 //! **The end of a partition** is known from the broker, for a reader of what is committed, and only as long as
 //! the connection holds: when one fails, every partition that stood at its end is no longer known to, and is

@@ -44,10 +44,7 @@ fn segments(directory: &Directory) -> Vec<PathBuf> {
 fn a_replay_from_the_log_gives_the_same_bytes() {
     let mut job = day(7, 300, &[]);
     // Whoever jumps is INVALID, with all its bytes.
-    job.inputs
-        .get_mut("transactions")
-        .expect("it has them")
-        .max_jump_ms = Some(60_000);
+    job.inputs.get_mut("events").expect("it has them").max_jump_ms = Some(60_000);
     let directory = lay_out(&job, "", "");
     replay(&directory, "plain", &[]);
     let cached = ["--cache", "decoded"];
