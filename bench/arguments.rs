@@ -21,6 +21,7 @@ Examples:
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
   tidegate-bench replay rows files kafka --records 10000000 --accounts 100000
+  tidegate-bench scale --accounts 100000 --records 2000000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
   tidegate-bench kafka latency drain --save   between topics of a real broker
@@ -193,8 +194,12 @@ pub enum Command {
         /// What is measured; without one, the rows
         parts: Vec<ReplayPart>,
     },
+    /// Throughput of `alerts` on more workers and more processes: 1x1, 1x2, 2x1, 2x2
+    Scale,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
+    /// Disturbs clusters of `tidegate`, hosts and networks, and compares what they leave with an undisturbed run
+    Faults(FaultsArguments),
     /// The program between topics of a real broker, beside a copy loop without any engine
     Kafka(KafkaArguments),
     /// A real Kafka cluster and schema registry on this machine
@@ -236,6 +241,21 @@ pub struct KillsArguments {
     /// Over topics of a broker that is started for it, instead of files
     #[arg(long)]
     pub kafka: bool,
+}
+
+/// Of `faults`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  tidegate-bench faults --count 100 --seed 7")]
+pub struct FaultsArguments {
+    /// Faults
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub count: u64,
+    /// Accounts of the generated day
+    #[arg(
+        long, value_name = "N", default_value_t = 2_000,
+        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
+    )]
+    pub day_accounts: u32,
 }
 
 /// What `kafka` measures.

@@ -76,6 +76,11 @@ impl Program {
         })
     }
 
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The program, to be started.
     pub fn command_line(&self) -> Command {
         Command::new(&self.path)

@@ -5,7 +5,8 @@
 //! what a power-less process leaves. Without the variable a point is one atomic load.
 //!
 //! `TIDEGATE_FREEZE_AT` stops the process there (SIGSTOP) instead, until somebody continues it: a zombie made
-//! to order, which wakes with a transaction open or a fence just passed.
+//! to order, which wakes with a transaction open or a fence just passed. `TIDEGATE_HANG_AT` stops only the
+//! thread that comes there, and for ever; `TIDEGATE_PANIC_AT` makes it panic, as a bug would.
 //!
 //! Assumes that every point in [`POINTS`] and [`TOPIC_POINTS`] has its call; a variable that names no point is
 //! logged and has no effect.
@@ -18,6 +19,12 @@ pub const VARIABLE: &str = "TIDEGATE_CRASH_AT";
 
 /// The same for a process that is to stand still there, rather than die.
 pub const FREEZE_VARIABLE: &str = "TIDEGATE_FREEZE_AT";
+
+/// The same for a thread that is to stand still there for ever, while the others go on.
+pub const HANG_VARIABLE: &str = "TIDEGATE_HANG_AT";
+
+/// The same for a thread that is to panic there.
+pub const PANIC_VARIABLE: &str = "TIDEGATE_PANIC_AT";
 
 /// Every point, in the order in which a start, an epoch and a checkpoint come to them.
 pub const POINTS: &[&str] = &[
@@ -56,6 +63,10 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(VARIABLE));
 
 static FREEZES: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(FREEZE_VARIABLE));
 
+static PANICS: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(PANIC_VARIABLE));
+
+static HANGS: LazyLock<Option<Armed>> = LazyLock::new(|| armed_by(HANG_VARIABLE));
+
 fn armed_by(variable: &str) -> Option<Armed> {
     let text = std::env::var(variable).ok()?;
     let armed = parse(&text);
@@ -79,6 +90,14 @@ pub fn point(name: &'static str) {
     if FREEZES.as_ref().is_some_and(|armed| armed.is_due(name)) {
         // Returns once somebody continues the process.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+    }
+    if HANGS.as_ref().is_some_and(|armed| armed.is_due(name)) {
+        loop {
+            std::thread::park();
+        }
+    }
+    if PANICS.as_ref().is_some_and(|armed| armed.is_due(name)) {
+        panic!("told to by {PANIC_VARIABLE}");
     }
 }
 

@@ -24,8 +24,12 @@ pub enum Kind {
     WriteFailed = 7,
     /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
     Fenced = 8,
-    /// A broker, the schema registry or the object store cannot be reached, or a broker refuses who we are.
+    /// A broker, the schema registry, the object store or another process of the cluster cannot be reached, or refuses us.
     Unreachable = 9,
+    /// Another process of the cluster has ended or fallen silent, and this one with it. Never the first cause.
+    PeerLost = 10,
+    /// A worker makes no progress.
+    Stalled = 11,
     /// A verification has found what was committed to differ from what a replay gives.
     Differs = 12,
     /// A bug of ours.
@@ -45,6 +49,29 @@ pub struct Error {
 
 /// Results of everything that can stop the job.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 12] = [
+        Kind::Usage,
+        Kind::Configuration,
+        Kind::InputGone,
+        Kind::StateDamaged,
+        Kind::AnotherInstance,
+        Kind::WriteFailed,
+        Kind::Fenced,
+        Kind::Unreachable,
+        Kind::PeerLost,
+        Kind::Stalled,
+        Kind::Internal,
+        Kind::Aborted,
+    ];
+
+    /// The kind that a process ended with this exit code for.
+    pub fn of_code(code: i32) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as i32 == code)
+    }
+}
 
 impl Error {
     /// A failure of this kind with its one line.

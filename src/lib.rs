@@ -18,9 +18,10 @@
 //!   use; nobody else makes one. [`secret`]: what is never shown.
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
-//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
+//! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
 //! - [`verify`]: what a replay gives, held against what was committed.
-//! - [`run`]: a job's threads. [`metrics`]: what they count. [`columns`]: how reports show it.
+//! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //!
 //! The engine knows no dataflow by name. The smallest whole one counts words:
 //!
@@ -57,6 +58,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod cluster;
 pub mod columns;
 pub mod crash;
 pub mod error;
@@ -76,3 +78,4 @@ pub mod sink;
 pub mod source;
 pub mod time;
 pub mod verify;
+pub mod watchdog;

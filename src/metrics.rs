@@ -37,23 +37,65 @@ pub struct Metrics {
     open: Mutex<Epochs>,
 }
 
+/// Where the time of epochs went that took messages.
+///
+/// ```text
+///  first message taken ── open ──► sealed ── waiting ──► its transaction begins ── transaction ──► committed
+/// ```
+#[derive(Clone)]
+pub struct Spent {
+    /// From the first message taken to the commit, microseconds.
+    pub all_us: Histogram<u64>,
+    /// Until all was there and computed, microseconds.
+    pub open_us: Histogram<u64>,
+    /// Until the transaction before was committed, microseconds.
+    pub waiting_us: Histogram<u64>,
+    /// Until its own was committed, microseconds.
+    pub transaction_us: Histogram<u64>,
+}
+
 struct Epochs {
-    /// When the first message of an epoch was taken, and how many bytes wait for its commit.
+    /// What is known of an epoch that is not committed.
     open: BTreeMap<Epoch, Open>,
-    latency_us: Histogram<u64>,
+    spent: Spent,
 }
 
 #[derive(Default)]
 struct Open {
+    /// When its first message was taken.
     taken: Option<Instant>,
+    /// When the last of its shards was sealed.
+    sealed: Option<Instant>,
+    /// Bytes that wait for its commit.
     bytes: usize,
+}
+
+impl Spent {
+    fn record(&mut self, [taken, sealed, begun, committed]: [Instant; 4]) {
+        let spent = [
+            (&mut self.all_us, taken, committed),
+            (&mut self.open_us, taken, sealed),
+            (&mut self.waiting_us, sealed, begun),
+            (&mut self.transaction_us, begun, committed),
+        ];
+        for (histogram, from, to) in spent {
+            let micros = to.saturating_duration_since(from).as_micros();
+            histogram.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
+        }
+    }
 }
 
 impl Metrics {
     /// Nothing counted yet.
     pub fn new(outputs: usize) -> Self {
         // Up to an hour, three digits.
-        let latency_us = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("these bounds are valid");
+        let none = Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("these bounds are valid");
+        let spent = Spent {
+            all_us: none.clone(),
+            open_us: none.clone(),
+            waiting_us: none.clone(),
+            transaction_us: none,
+        };
         Metrics {
             messages_in: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -69,7 +111,7 @@ impl Metrics {
             state_bytes_written: AtomicU64::new(0),
             open: Mutex::new(Epochs {
                 open: BTreeMap::new(),
-                latency_us,
+                spent,
             }),
         }
     }
@@ -86,15 +128,19 @@ impl Metrics {
     }
 
     /// An epoch is sealed and waits for its commit with so many bytes.
-    pub fn sealed(&self, epoch: Epoch, bytes: usize) {
-        self.open().open.entry(epoch).or_default().bytes += bytes;
+    pub fn sealed(&self, epoch: Epoch, bytes: usize, now: Instant) {
+        let mut epochs = self.open();
+        let open = epochs.open.entry(epoch).or_default();
+        open.bytes += bytes;
+        open.sealed = Some(now);
+        drop(epochs);
         self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.sealed.fetch_max(epoch, Ordering::Relaxed);
     }
 
-    /// These epochs, of one output shard, are committed.
-    pub fn committed(&self, committed: &[Epoch], now: Instant) {
+    /// These epochs, of one output shard, are committed, in a transaction that began at `begun`.
+    pub fn committed(&self, committed: &[Epoch], begun: Instant, now: Instant) {
         let Some(&epoch) = committed.last() else { return };
         self.waiting.fetch_sub(committed.len(), Ordering::Relaxed);
         self.epochs.fetch_add(committed.len() as u64, Ordering::Relaxed);
@@ -104,11 +150,8 @@ impl Metrics {
         let mut bytes = 0;
         for open in done.values() {
             bytes += open.bytes;
-            if let Some(taken) = open.taken {
-                let micros = now.saturating_duration_since(taken).as_micros();
-                epochs
-                    .latency_us
-                    .saturating_record(u64::try_from(micros).unwrap_or(u64::MAX).max(1));
+            if let (Some(taken), Some(sealed)) = (open.taken, open.sealed) {
+                epochs.spent.record([taken, sealed, begun, now]);
             }
         }
         drop(epochs);
@@ -116,8 +159,8 @@ impl Metrics {
         self.committed.fetch_max(epoch, Ordering::Relaxed);
     }
 
-    /// Latency of epochs, from the first message taken to the commit, microseconds.
-    pub fn latency_us(&self) -> Histogram<u64> {
-        self.open().latency_us.clone()
+    /// Where the time of the epochs committed so far went.
+    pub fn spent(&self) -> Spent {
+        self.open().spent.clone()
     }
 }

@@ -7,8 +7,16 @@
 #[path = "../bench/broker.rs"]
 mod broker; // A real Kafka cluster and schema registry.
 mod bucket; // An object store on a loopback port.
+mod cluster; // Several processes of the program that run one job.
 mod day; // A small generated day, its job, and what of its files is compared.
+mod fed; // A job whose input files grow, and what must be committed in the end.
+#[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
+#[path = "../bench/generation.rs"]
+mod generation; // A cluster under a fault.
 mod harness; // An empty directory of one's own, and the program itself.
+#[allow(dead_code, reason = "the benchmark includes this file too and uses the rest")]
+#[path = "../bench/hosts.rs"]
+mod hosts; // Hosts on one machine: network namespaces.
 mod jobs; // Jobs as files and as what must come out of them.
 mod kafka; // Jobs over topics of a real broker: laid out, fed, read back, held against the oracle.
 mod oracle; // The contract computed slowly from whole inputs; what the program's outputs are compared with.
@@ -22,6 +30,8 @@ mod cases {
     mod bad_input; // What becomes of bytes that are no records, and of files that are no inputs.
     mod broker; // The cluster that the Kafka cases stand on.
     mod checkpoints; // What is written of a state follows what changed.
+    mod cluster; // One job over several processes: any shape, another one at every restart, whoever is killed.
+    mod cluster_faults; // Clusters whose processes, hosts and networks fail: the same outputs.
     mod commands; // What every command prints, in words and as JSON, and where.
     mod damage; // A job's files torn, flipped, lost, stale or somebody else's: recovered from or refused.
     mod follow; // Files that grow while the job runs, and the end by Ctrl-C.
@@ -44,6 +54,7 @@ mod cases {
     mod kafka_topics; // Topics that are not what they were: refused by name; and compaction.
     mod kafka_zombies; // A frozen instance that wakes after another has taken over, and one that is not wanted.
     mod kills; // Killed anywhere and started again, the final files are the same.
+    mod launcher; // Clusters that are launched: watched, killed, frozen, started again, interrupted.
     mod obstacles; // Another instance, a full disk, no permission, inputs that lose what was read: named.
     mod readme; // The commands of the README.
     mod registry; // What a real schema registry answers, and what becomes of it.

@@ -10,6 +10,7 @@
 use crate::harness::Directory;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -168,6 +169,22 @@ impl Running {
             signal: status.signal(),
             log,
         }
+    }
+}
+
+impl Running {
+    /// Waits until it ends well; gives what it printed.
+    #[track_caller]
+    pub fn wait_for_output(self) -> String {
+        let path = self.stdout.clone();
+        // Waiting removes the file; an open one can still be read.
+        let mut printed = File::open(path).expect("what it prints goes to a file");
+        self.wait().with_code(0);
+        let mut text = String::new();
+        printed
+            .read_to_string(&mut text)
+            .expect("what it prints is UTF-8");
+        text
     }
 }
 

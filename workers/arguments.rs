@@ -17,7 +17,9 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker, the registry or the object store cannot be reached, or refuses us
+    9  unreachable: a broker, the registry, the object store or a process of the cluster cannot be reached, or refuses us
+   10  peer lost: another process of the cluster has ended or fallen silent; it is the cause
+   11  stalled: a worker makes no progress
    12  differs: a verification has found something else than was committed
    70  internal: a bug of ours
   130  stopped by a second Ctrl-C, without draining
@@ -72,6 +74,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Runs a job: to the end of its files, or for as long as they grow
     Run(RunArguments),
+    /// Runs a job in several processes of this machine, watches them, and starts them again when one dies
+    Cluster(LaunchArguments),
     /// Runs a span of history through the job's dataflows, to a place of its own
     Replay(ReplayArguments),
     /// Prints what a recorded span would have given under other settings: the difference to what was sent
@@ -96,7 +100,8 @@ pub enum Command {
 
 /// Of `run`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tidegate run day/job.toml --workers 2")]
+#[command(after_help = "Examples:\n  tidegate run day/job.toml --workers 2\n  \
+    TIDEGATE_CLUSTER_SECRET=... tidegate run day/job.toml --processes 2 --process 0 --hosts hosts.txt")]
 pub struct RunArguments {
     /// The job file
     pub job: PathBuf,
@@ -118,6 +123,63 @@ pub struct RunArguments {
     /// Prints the final summary as JSON
     #[arg(long)]
     pub json: bool,
+    /// The cluster this process belongs to
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Of one process of several that run a job together.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Several processes")]
+pub struct ClusterArguments {
+    /// So many processes run the job together, each with --workers threads
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub processes: u16,
+    /// Which of them this one is; 0 leads
+    #[arg(long, value_name = "I", default_value_t = 0)]
+    pub process: u16,
+    /// Their addresses, one `host:port` a line, that of process 0 first
+    #[arg(long, value_name = "FILE")]
+    pub hosts: Option<PathBuf>,
+    /// Counts the starts of the cluster: processes of another one are turned away
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub generation: u64,
+    /// The process id of the `tidegate cluster` that has started this one (workers/launched.rs)
+    #[arg(long, hide = true, value_name = "PID")]
+    pub launcher: Option<u32>,
+    /// The addresses of all processes; standard input is the listening socket of this one's
+    #[arg(long, hide = true, value_name = "ADDRESS,...", requires = "launcher")]
+    #[arg(value_delimiter = ',', conflicts_with = "hosts")]
+    pub addresses: Vec<String>,
+}
+
+/// Of `cluster`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tidegate cluster day/job.toml --processes 2 --workers 2")]
+pub struct LaunchArguments {
+    /// The job file
+    pub job: PathBuf,
+    /// Processes, on this machine; the results do not depend on it
+    #[arg(long, value_name = "P", default_value_t = 2, value_parser = value_parser!(u16).range(1..=256))]
+    pub processes: u16,
+    /// Worker threads of each process
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
+    pub workers: u16,
+    /// Goes on reading as the files grow, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+    /// Appends to output files that were there before the job's first start, instead of refusing them
+    #[arg(long)]
+    pub append: bool,
+    /// Fences an instance of the job that is alive, instead of leaving it alone; for outputs in Kafka
+    #[arg(long)]
+    pub take_over: bool,
+    /// Passes over messages that retention has removed before they were read, instead of refusing
+    #[arg(long)]
+    pub accept_gap: bool,
+    /// Prints the status every second and the final summary as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Of `replay`.
@@ -127,8 +189,8 @@ Examples:
   tidegate replay day/job.toml --from 2026-01-01T08:00:00Z --to 2026-01-01T09:00:00Z --into morning
   tidegate replay bank/job.toml --from 1767254400000 --output-suffix -again --workers 2
   tidegate replay day/job.toml --verify
-  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand
-  tidegate replay day/job.toml --into again --cache decoded")]
+  tidegate replay day/job.toml --into again --cache decoded
+  tidegate replay bank/job.toml --offsets account-entries/0=1000..2000 --output-suffix -thousand")]
 pub struct ReplayArguments {
     /// The job file
     pub job: PathBuf,
@@ -424,6 +486,7 @@ impl Arguments {
                 }
                 Command::Consume(_) => LevelFilter::WARN,
                 Command::Run(_)
+                | Command::Cluster(_)
                 | Command::Replay(_)
                 | Command::Whatif(_)
                 | Command::Produce(_)
@@ -431,5 +494,15 @@ impl Arguments {
                 | Command::Demo(_) => LevelFilter::INFO,
             },
         }
+    }
+
+    /// The options that a process started by this one takes over.
+    pub fn passed_on(&self) -> Vec<String> {
+        let format = match self.log_format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        let level = self.level().to_string().to_lowercase();
+        vec![format!("--log={level}"), format!("--log-format={format}")]
     }
 }

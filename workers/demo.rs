@@ -33,7 +33,7 @@ pub fn demo(arguments: &DemoArguments) -> Result<()> {
     tracing::info!("generated {} lines in {}", lines.lines, input.display());
     let file = input.join("job.toml");
     let job = Job::read(&file)?;
-    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?)?;
+    let outcome = run_job(&job, plan::plan(&job, arguments.workers, false)?, None)?;
     if arguments.json {
         return outcome.print_json();
     }

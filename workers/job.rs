@@ -13,11 +13,13 @@
 //! is found again by these positions. Paths are relative to the job file. What the contract knows and this
 //! version does not have (Redis, PostgreSQL) is refused as such, not as an unknown key.
 
+mod cluster;
 mod files;
 mod kafka;
 mod sections;
 mod table;
 
+pub use cluster::Processes;
 pub use files::{InputFile, identity, matching, would_match};
 pub use kafka::Kafka;
 pub use tidegate::run::From;
@@ -47,6 +49,8 @@ pub struct Job {
     pub state: State,
     /// Where an input or an output is a topic.
     pub kafka: Option<Kafka>,
+    /// How several processes that run it find and trust one another.
+    pub processes: Processes,
     /// Output files that exist before the first start are appended to, not refused.
     pub append: bool,
     /// How many units each output commits in, > 0.

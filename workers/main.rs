@@ -5,11 +5,14 @@
 
 mod arguments;
 mod check;
+mod cluster;
 mod consume;
 mod demo;
 mod generate;
 mod graph;
 mod job;
+mod launched;
+mod membership;
 mod plan;
 mod print;
 mod produce;
@@ -32,7 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging(&arguments);
-    match obey(&arguments.command) {
+    match obey(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}"); // nobody is left to tell of a closed terminal
@@ -41,8 +44,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn obey(command: &Command) -> Result<()> {
-    match command {
+fn obey(arguments: &Arguments) -> Result<()> {
+    match &arguments.command {
+        Command::Cluster(launch) => cluster::cluster(launch, arguments.passed_on()),
         Command::Check(arguments) => check::check(arguments),
         Command::Generate(arguments) => generate::generate(arguments),
         Command::Run(arguments) => run::run(arguments),

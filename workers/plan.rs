@@ -59,6 +59,8 @@ pub fn plan(job: &Job, workers: u16, follow: bool) -> Result<Plan> {
         take_over: false,
         accept_gap: false,
         workers: usize::from(workers),
+        processes: 1,
+        process: 0,
         replay: None,
         cutting: match follow {
             false => Cutting::Finite,

@@ -70,11 +70,14 @@ pub fn replay(arguments: &ReplayArguments) -> Result<()> {
                 past.bindings.len()
             );
             let start = |plan| recorded::start(plan, past);
-            (run_with(plan, start, plan::build(&job))?, state)
+            (run_with(&job, plan, None, start, plan::build(&job))?, state)
         }
         false => {
             tracing::info!("state begins empty at {from}: only tables know what was before");
-            (run_job(&job, plan)?, format!("State began empty at {from}."))
+            (
+                run_job(&job, plan, None)?,
+                format!("State began empty at {from}."),
+            )
         }
     };
     if arguments.json {
@@ -112,7 +115,7 @@ fn verify(job: &Job, plan: Plan, span: Span, arguments: &ReplayArguments) -> Res
         verifiers = verification.verifiers;
         Ok(verification.started)
     };
-    run_with(plan, start, plan::build(job))?;
+    run_with(job, plan, None, start, plan::build(job))?;
     let report = report(&verifiers)?;
     if arguments.json {
         let value = serde_json::to_value(&report).map_err(|error| Error::internal(error.to_string()))?;

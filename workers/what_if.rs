@@ -82,7 +82,7 @@ pub fn what_if(arguments: &WhatIfArguments) -> Result<()> {
         shared = Some(verification.started.shared());
         Ok(verification.started)
     };
-    run_with(plan, start, build)?;
+    run_with(&job, plan, None, start, build)?;
     let report = report(&verifiers)?;
     if !report.is_clean() {
         let text = shown(&report);

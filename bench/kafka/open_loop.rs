@@ -13,7 +13,7 @@ use super::floor::{Copied, Copies};
 use super::load::{Schedule, Sent};
 use super::reader::{self, Seen};
 use super::role::{Player, Role};
-use super::scene::{Engine, Scene, Stage};
+use super::scene::{Engine, Scene, Spent, Stage};
 use super::{LATE_MICROS, micros};
 use crate::latency::{Latencies, Percentiles};
 use crate::process::{Machine, cpu_seconds_of, machine};
@@ -91,6 +91,8 @@ pub struct Figures {
     pub cores: Cores,
     /// From the load's end until everything was committed, seconds; none if it was given up.
     pub behind: Option<f64>,
+    /// Where the engine's time went.
+    pub spent: Option<Spent>,
     /// Why the run does not count; empty if it does.
     pub void: Vec<String>,
     /// The distribution, for HdrHistogram's plotter, and to be merged with others.
@@ -162,13 +164,16 @@ pub fn run(stage: &mut Stage, setup: Setup, profile: &mut Profile) -> Result<Fig
     }
     let behind = settle(stage, &scene, end)?;
     let seen: Seen = reader.end()?;
-    match working {
+    let spent = match working {
         Working::Engine(engine) => {
-            drop(engine);
             *profile = profiled(&sent, &seen);
+            Some(engine.drained()?)
         }
-        Working::Floor(floor) => drop(floor.end::<Copied>()?),
-    }
+        Working::Floor(floor) => {
+            let _: Copied = floor.end()?;
+            None
+        }
+    };
     let cores = cores(&before, &after);
     let mut latencies = Latencies::new();
     latencies.merge(&seen.latencies);
@@ -180,6 +185,7 @@ pub fn run(stage: &mut Stage, setup: Setup, profile: &mut Profile) -> Result<Fig
         messages: seen.messages,
         cores,
         behind,
+        spent,
         latencies: Some(latencies),
     })
 }

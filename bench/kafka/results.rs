@@ -11,6 +11,7 @@
 use super::drain::Drained;
 use super::open_loop::{Figures, Setup, Subject};
 use super::recovery::Recovered;
+use super::scene::Spent;
 use crate::latency::{Latencies, Percentiles};
 use crate::process::Host;
 use crate::report::titled;
@@ -21,6 +22,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use tidegate::columns::aligned;
+use tidegate::run::Latency;
 
 /// Interval and rate for which latency has a target.
 const TARGET: (u64, u64) = (10, 5_000);
@@ -203,6 +205,8 @@ impl Results {
         };
         section(MERGED, self.table());
         section(RUNS, titled(&RUN_TITLES, self.runs.iter().map(row)));
+        let spent = self.runs.iter().filter_map(spent_row);
+        section(SPENT, titled(&SPENT_TITLES, spent));
         section(
             DRAINED,
             titled(&DRAIN_TITLES, self.drained.iter().map(drained_row)),
@@ -293,9 +297,15 @@ const RUN_TITLES: [&str; 14] = [
     "behind s", "void",
 ];
 
+const SPENT: &str = "\
+The engine's own account of an epoch, warm-up included, p50 / p99 ms: from its first message taken until it was
+sealed; until the transaction before was committed; until its own was.";
+
+const SPENT_TITLES: [&str; 5] = ["epoch ms", "rate", "open", "waiting", "transaction"];
+
 const DRAINED: &str = "Drained backlogs: rate and CPU from the first commit of the backlog to the last one.";
 
-const DRAIN_TITLES: [&str; 8] = [
+const DRAIN_TITLES: [&str; 9] = [
     "part",
     "messages",
     "bad",
@@ -303,6 +313,7 @@ const DRAIN_TITLES: [&str; 8] = [
     "tables s",
     "M/s",
     "CPU s/M",
+    "CPU s in all",
     "MB peak",
 ];
 
@@ -343,6 +354,18 @@ fn row(run: &Figures) -> Vec<String> {
     row
 }
 
+fn spent_row(run: &Figures) -> Option<Vec<String>> {
+    let Spent {
+        open_us,
+        waiting_us,
+        transaction_us,
+    } = run.spent?;
+    let both = |of: Latency| format!("{:.1} / {:.1}", of.p50 as f64 / 1e3, of.p99 as f64 / 1e3);
+    let mut row = vec![run.setup.interval_ms.to_string(), run.setup.rate.to_string()];
+    row.extend([open_us, waiting_us, transaction_us].map(both));
+    Some(row)
+}
+
 fn drained_row(drained: &Drained) -> Vec<String> {
     vec![
         drained.part.name().to_owned(),
@@ -354,13 +377,15 @@ fn drained_row(drained: &Drained) -> Vec<String> {
         format!("{:.1}", drained.loading),
         format!("{:.3}", drained.rate / 1e6),
         format!("{:.2}", drained.cpu_per_million),
+        format!("{:.1}", drained.cpu_seconds),
         format!("{:.0}", drained.peak as f64 / 1e6),
     ]
 }
 
 /// A run in one line, for whoever watches.
 pub fn line(run: &Figures) -> String {
-    cells(&RUN_TITLES, &row(run))
+    let spent = spent_row(run).map_or_else(String::new, |row| format!("; {}", cells(&SPENT_TITLES, &row)));
+    format!("{}{spent}", cells(&RUN_TITLES, &row(run)))
 }
 
 /// A drained backlog in one line.

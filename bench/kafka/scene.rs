@@ -15,13 +15,16 @@ use super::role::{Player, Role};
 use crate::broker::{Brokers, Node, Options};
 use crate::kills_run::Program;
 use crate::workload::Part;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 use tidegate::kafka::consumer::{Consumer, Event};
 use tidegate::kafka::topics::{Admin, Missing};
+use tidegate::run::Latency;
 use tidegate::sink::progress_topic::{self as progress, Bound, Head};
 use tidegate_dataflows::catalogue::DEAD_LETTERS;
 
@@ -243,13 +246,14 @@ impl Stage {
             "warn",
             "run",
             "job.toml",
+            "--json",
             "--workers",
             &self.workers.to_string(),
         ]);
         command
             .current_dir(&scene.directory)
             .stdin(Stdio::null())
-            .stdout(Stdio::null());
+            .stdout(Stdio::piped());
         let child = command.spawn();
         child
             .map(Engine)
@@ -346,6 +350,35 @@ impl Engine {
             Ok(Some(status)) => Err(format!("tidegate ended: {status}")),
             Err(error) => Err(format!("tidegate: {error}")),
         }
+    }
+}
+
+/// Where an epoch's time went, from its first message taken to its commit, as the engine says itself.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Spent {
+    /// Until it was sealed.
+    pub open_us: Latency,
+    /// Until the transaction before was committed.
+    pub waiting_us: Latency,
+    /// Until its own was committed.
+    pub transaction_us: Latency,
+}
+
+impl Engine {
+    /// Tells it to commit what it has taken and to end; gives what it says.
+    pub fn drained(mut self) -> Result<Spent, String> {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or("a process without an id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::INT)
+            .map_err(|error| format!("tidegate cannot be told to end: {error}"))?;
+        let mut words = String::new();
+        if let Some(mut pipe) = self.0.stdout.take() {
+            let read = pipe.read_to_string(&mut words);
+            read.map_err(|error| format!("tidegate's summary: {error}"))?;
+        }
+        serde_json::from_str(&words).map_err(|error| format!("tidegate's summary: {error}"))
     }
 }
 

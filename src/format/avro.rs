@@ -145,6 +145,12 @@ impl Encoder {
         })
     }
 
+    /// By which the registry knows the schema.
+    pub fn id(&self) -> u32 {
+        let [_, id @ ..] = self.header;
+        u32::from_be_bytes(id)
+    }
+
     /// Appends a message: header and body.
     ///
     /// # Panics

@@ -117,21 +117,34 @@ pub struct Consumer {
 unsafe impl Send for Consumer {}
 
 impl Consumer {
-    /// A consumer without partitions.
+    /// A consumer without partitions, for whoever waits for every message.
     pub fn new(settings: &Settings) -> Result<Consumer> {
+        Consumer::fetching(settings, 1, limits::FETCH_WAIT_MAX)
+    }
+
+    /// The same, for whoever takes messages together anyway: the broker gathers them for so long, 1 ms at least,
+    /// or until they are [`limits::FETCH_BYTES`]. A fetch for every few messages of a steady stream costs broker and
+    /// engine more than all else that is done with them.
+    pub fn gathering(settings: &Settings, wait: Duration) -> Result<Consumer> {
+        let wait = wait.clamp(Duration::from_millis(1), limits::FETCH_WAIT_MAX);
+        Consumer::fetching(settings, limits::FETCH_BYTES, wait)
+    }
+
+    fn fetching(settings: &Settings, bytes: usize, wait: Duration) -> Result<Consumer> {
         let trouble = Trouble::default();
         let mut config = settings.client();
+        let (bytes, wait_ms) = (bytes.to_string(), wait.as_millis().to_string());
         // what the job file passes on goes before these
         let preferred = [
-            // answers come with the first byte ...
-            ("fetch.min.bytes", "1"),
-            // ... and an empty one soon enough for the end of a partition to be news
-            ("fetch.wait.max.ms", "100"),
+            // answers come with so many bytes ...
+            ("fetch.min.bytes", bytes.as_str()),
+            // ... or after so long: an empty one tells of the end of a partition
+            ("fetch.wait.max.ms", wait_ms.as_str()),
             // fetching goes on right after a full queue was read
             ("fetch.queue.backoff.ms", "5"),
         ];
         settings.prefer(&mut config, &preferred);
-        let queued_kbytes = (limits::READ_AHEAD_BYTES >> 10).to_string();
+        let queued_kbytes = (limits::FETCHED_BYTES >> 10).to_string();
         let group = format!("tidegate-{}", settings.job);
         let fixed = [
             // needed for the consumer queue; never joined, for partitions are assigned by hand

@@ -224,7 +224,8 @@ impl Producer {
 
     /// Sends a message with this time, or that of the sending. Where too much waits to be sent, so does this.
     pub fn send_at(&self, message: &Message<'_>, time: Option<Millis>) -> Result<(), Failure> {
-        let started = now();
+        // The clock is read only where there is something to wait for.
+        let mut waits: Option<Instant> = None;
         loop {
             let mut record = BaseRecord::<[u8], [u8]>::to(message.topic)
                 .partition(i32::try_from(message.partition).unwrap_or(i32::MAX));
@@ -243,7 +244,7 @@ impl Producer {
                 Ok(()) => return Ok(()),
                 Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.flush(LOOK);
-                    if started.elapsed() >= COMMIT {
+                    if waits.get_or_insert_with(now).elapsed() >= COMMIT {
                         return Err(Failure::Unknown(format!(
                             "{}: the queue stays full",
                             message.topic

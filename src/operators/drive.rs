@@ -18,6 +18,7 @@ use super::{Context, Control, by_hash};
 use crate::checkpoint::row::StateRow;
 use crate::record::{Messages, Updates};
 use crate::time::{Diff, Epoch, Millis};
+use crate::watchdog::Operator;
 use differential_dataflow::AsCollection;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,6 +145,7 @@ pub fn drive<'s, C: Core>(
     let (state, state_stream) = builder.new_output::<Vec<StateRow>>();
     let mut updates = OutputBuilder::<_, CapacityContainerBuilder<_>>::from(updates);
     let mut state = OutputBuilder::<_, CapacityContainerBuilder<_>>::from(state);
+    let watched = Operator::named(name);
     let name = name.to_owned();
     context.operators.borrow_mut().push((name.clone(), state_stream));
 
@@ -153,6 +155,7 @@ pub fn drive<'s, C: Core>(
         // Output on its way; kept for its allocation.
         let mut out = Vec::new();
         move |frontiers| {
+            watched.enter();
             left.for_each(|capability, batch| {
                 by_epoch(*capability.time(), batch, |epoch, batch| {
                     Pending::of(&mut pending, epoch, &capability).left.push(batch);
@@ -181,16 +184,19 @@ pub fn drive<'s, C: Core>(
                 epoch_in.control.sort_unstable();
                 for control in &epoch_in.control {
                     if let Control::Restore(row) = control {
+                        watched.enter();
                         // A chunk's checksum held and yet its row does not decode: not damage but a bug.
                         core.restore(row)
                             .unwrap_or_else(|error| panic!("{name}: cannot restore a row: {error}"));
                     }
                 }
                 for batch in &mut epoch_in.right {
+                    watched.enter();
                     core.right(epoch, batch, &mut out);
                     pass_on(&mut updates, &epoch_in.updates, &mut out, OUT_BATCH);
                 }
                 for batch in &mut epoch_in.left {
+                    watched.enter();
                     core.left(epoch, batch, &mut out);
                     pass_on(&mut updates, &epoch_in.updates, &mut out, OUT_BATCH);
                 }

@@ -73,7 +73,7 @@ pub fn graph(plan: &Arc<Plan>, build: super::Build) -> Graph {
                 scope,
                 &plan,
                 &shared,
-                positions,
+                (positions, 0),
                 &|wiring: &mut Wiring<'_>| build(wiring),
                 Vec::new(),
                 Box::new(|_, _| {}),

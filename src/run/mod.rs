@@ -1,34 +1,50 @@
-//! A run of a job in one process: start, worker threads, readers, committers, checkpointer, the end.
+//! A run of a job: start, worker threads, readers, committers, checkpointer, the end.
 //!
 //! ```text
 //!  start (claim, read, decide, restore) ──► worker threads ×N ──► committer per shard ──► outputs
-//!                                           reader thread ×N      checkpointer ◄── changed rows
+//!    │                                      reader thread ×N      checkpointer ◄── changed rows
+//!    │ handover                              ▲      │                                       │
+//!    ▼                                 timely│      │pace, pressure                         │
+//!  member (another process) ─────────► worker threads ×N ───────────────────────────────────┘
 //! ```
+//!
+//! One process runs a job alone, or the first of several leads: then it is still the only one that touches state
+//! and outputs ([`job`]), and the others are [`member`]s.
 //!
 //! Everything that can fail reports into [`Shared::fail`] once; the first failure is the job's. Whoever finds
 //! the job failed stops; nobody commits anything after it that was not sealed before.
 
 mod archiving;
+mod committers;
+mod communication;
 pub mod control;
 mod discover;
 pub mod graph;
+mod handover;
 mod job;
 mod kept;
+mod leader;
+pub mod member;
+mod messages;
 pub mod past;
 pub mod recorded;
 pub mod recover;
 pub mod replay;
 pub mod shards;
+mod summary;
+mod threads;
 pub mod topics;
 pub mod verifying;
 pub mod what_if;
 pub mod wiring;
 pub mod work;
 
-pub use job::{Latency, Started, Summary, start};
+pub use job::{Started, start};
+pub use summary::{Latency, Summary};
 
 use crate::checkpoint::binding::{Binding, PartitionBinding, Positions};
 use crate::checkpoint::row::StateRow;
+use crate::cluster::link::Outbox;
 use crate::error::{Error, Result};
 use crate::format::registry::Schemas;
 use crate::kafka::Settings;
@@ -39,6 +55,10 @@ use crate::sink::encode::{Encoding, Format, Route};
 use crate::source::InputSettings;
 use crate::source::partition::Start;
 use crate::time::{Epoch, Millis};
+use crate::watchdog::Watch;
+use leader::Members;
+use messages::post;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -191,8 +211,12 @@ pub struct Plan {
     pub take_over: bool,
     /// Messages that retention has removed before they were read are passed over, rather than refused.
     pub accept_gap: bool,
-    /// Worker threads.
+    /// Worker threads of each process.
     pub workers: usize,
+    /// Processes that run the job together; 1: this one alone.
+    pub processes: usize,
+    /// Which of them this one is; 0 leads.
+    pub process: usize,
     /// What of history is read, where the plan is a replay's.
     pub replay: Option<replay::Replay>,
     /// Finite or live.
@@ -220,6 +244,11 @@ impl Plan {
     /// Whether epochs are cut by the data and inputs end.
     pub fn is_finite(&self) -> bool {
         self.cutting == Cutting::Finite
+    }
+
+    /// Worker threads of all processes.
+    pub fn peers(&self) -> usize {
+        self.workers * self.processes
     }
 
     /// Messages an epoch takes of one partition at most: a share of [`limits::EPOCH_RECORDS`] that depends on
@@ -292,11 +321,11 @@ impl Plan {
 }
 
 /// What a start found and decided: where every worker goes on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Recovered {
     /// The restored checkpoint's epoch; none for a start from nothing.
     pub checkpoint: Option<Epoch>,
-    /// Its rows.
+    /// Its rows; in a cluster those of the own workers.
     pub rows: Vec<StateRow>,
     /// Positions and clocks at the checkpoint.
     pub positions: Positions,
@@ -329,7 +358,7 @@ impl Recovered {
 }
 
 /// A partition found while a live job runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FoundPartition {
     /// Index of the input.
     pub input: u16,
@@ -348,6 +377,8 @@ pub struct Shared {
     pub pace: Pace,
     /// What is counted.
     pub metrics: Metrics,
+    /// That the workers make progress.
+    pub watch: Watch,
     /// Live: partitions found since the start.
     pub found: Mutex<Vec<FoundPartition>>,
     /// How many those are, for a look without the lock.
@@ -356,6 +387,16 @@ pub struct Shared {
     pub differences: Mutex<what_if::Differences>,
     failure: OnceLock<Error>,
     failed: AtomicBool,
+    /// Empty in a process that runs the job alone.
+    others: OnceLock<Others>,
+}
+
+/// Whom a process of a cluster speaks with.
+enum Others {
+    /// The leader: with its members.
+    Members(Members),
+    /// A member: with the leader.
+    Leader(Outbox),
 }
 
 impl Shared {
@@ -364,11 +405,45 @@ impl Shared {
         Shared {
             pace,
             metrics,
+            watch: Watch::default(),
             found: Mutex::default(),
             found_count: AtomicUsize::new(0),
             differences: Mutex::default(),
             failure: OnceLock::new(),
             failed: AtomicBool::new(false),
+            others: OnceLock::new(),
+        }
+    }
+
+    /// This process leads these members, from now on.
+    fn leads(&self, members: Members) {
+        let _ = self.others.set(Others::Members(members)); // it is said once
+    }
+
+    /// This process follows a leader, from now on.
+    fn follows(&self, leader: Outbox) {
+        let _ = self.others.set(Others::Leader(leader)); // it is said once
+    }
+
+    /// A worker of this process has taken its first message for an epoch.
+    fn taken(&self, epoch: Epoch) {
+        match self.others.get() {
+            Some(Others::Leader(outbox)) => post(outbox, &member::counted(&self.metrics, Some(epoch))),
+            Some(Others::Members(_)) | None => self.metrics.taken(epoch, now()),
+        }
+    }
+
+    /// Something was sealed or committed: sources wait for it.
+    fn moved_on(&self) {
+        if let Some(Others::Members(members)) = self.others.get() {
+            members.tell_pressure(self);
+        }
+    }
+
+    /// The first worker has declared a partition.
+    fn declared(&self, partition: &FoundPartition) {
+        if let Some(Others::Members(members)) = self.others.get() {
+            members.tell_found(partition);
         }
     }
 

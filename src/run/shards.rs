@@ -113,9 +113,9 @@ pub fn says(plan: &Plan, shards: &[Shard]) -> starting::Plan {
                 .collect(),
         }
     };
-    let ids = shards.iter().filter_map(|shard| match shard {
-        Shard::Topics(shard) => Some(shard.transactional_id()),
-        Shard::Files(_) => None,
+    let ids = shards.iter().flat_map(|shard| match shard {
+        Shard::Topics(shard) => shard.transactional_ids().to_vec(),
+        Shard::Files(_) => Vec::new(),
     });
     starting::Plan {
         plan_hash: plan.plan_hash,
@@ -164,8 +164,8 @@ pub fn look(
     topics::fence(&kafka.settings, &others.collect(), kafka.transaction_timeout)?;
     let mut taken = Vec::new();
     for shard in planned {
-        let producer = topics::take(&shard)?;
-        taken.push((shard, producer));
+        let producers = topics::take(&shard)?;
+        taken.push((shard, producers));
     }
     let newest = claim::all(store)?.last().map_or(0, |(generation, _)| *generation);
     if newest > claim.generation {
@@ -177,8 +177,8 @@ pub fn look(
     }
     let admin = Admin::new(&kafka.settings)?;
     let values = progress_topic::read(&kafka.settings, &admin, &progress_topic::name(&plan.name))?;
-    for (shard, producer) in taken {
-        let shard = topics::Found::new(shard, producer, &values);
+    for (shard, producers) in taken {
+        let shard = topics::Found::new(shard, producers, &values);
         found.push(FoundShard::Topics(Box::new(shard)));
     }
     Ok((found, Some(claim)))

@@ -167,12 +167,13 @@ impl<'s> Wiring<'s> {
     }
 }
 
-/// Builds the dataflow of one worker. `positions`: the clocks at the restored checkpoint.
+/// Builds the dataflow of one worker. `positions`: the clocks at the restored checkpoint; with them, what was
+/// committed when the run began.
 pub fn wire<'s>(
     scope: Scope<'s, Epoch>,
     plan: &Arc<Plan>,
     shared: &Arc<Shared>,
-    positions: Positions,
+    (positions, committed): (Positions, Epoch),
     build: &dyn Fn(&mut Wiring<'s>),
     gates: Vec<ShardGate>,
     changed: Box<dyn FnMut(Epoch, Vec<StateRow>)>,
@@ -198,7 +199,7 @@ pub fn wire<'s>(
         .then(|| Context::new(scope, restored_stream.clone(), cuts.clone()));
     let context = Context::new(scope, restored_stream, cuts.clone());
 
-    let committed = gates.iter().map(|gate| gate.committed).max().unwrap_or(0);
+    let threads = plan.workers;
     let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
     let (feeds, rows) = (Vec::new(), Vec::new());
     let mut wiring = Wiring {
@@ -230,7 +231,7 @@ pub fn wire<'s>(
     }
     let (operators, state) = context.into_state();
     collect_state(state, cuts, changed);
-    seal(scope.concatenate(rows), share_stream, gates);
+    seal(scope.concatenate(rows), share_stream, threads, gates);
     Entrances {
         feeds,
         dead_letters,

@@ -8,10 +8,12 @@
 //! is woken by its reader and by [`Pace`].
 //! It takes nothing new while too much of what it took is not committed yet.
 
+use super::handover::owner_of;
 use super::recover::declaration;
 use super::wiring::Entrances;
 use super::{Plan, Recovered, Shared, now};
 use crate::checkpoint::binding::{Binding, Kept, PartitionBinding, Share};
+use crate::checkpoint::row::StateRow;
 use crate::crash;
 use crate::error::Result;
 use crate::limits;
@@ -20,6 +22,7 @@ use crate::source::cache::Asked;
 use crate::source::partition::Start;
 use crate::source::{Answer, Feed, Filling, Held, Request, Take, owner};
 use crate::time::{Epoch, PartitionClock};
+use crate::watchdog;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::PoisonError;
@@ -152,6 +155,7 @@ impl<'a> Station<'a> {
             if shared.has_failed() {
                 return Err(Stopped);
             }
+            watchdog::stepping();
             worker.step_or_park(Some(limits::PARK));
         }
         if requests.log.is_some() {
@@ -162,13 +166,14 @@ impl<'a> Station<'a> {
         Ok(())
     }
 
-    /// Feeds this worker's share of the checkpoint's rows, at the checkpoint's epoch.
+    /// Feeds the checkpoint's rows that belong to this worker's operators, at the checkpoint's epoch.
     fn restore(&mut self, recovered: &Recovered) -> std::result::Result<(), Stopped> {
         let (index, peers) = (self.worker.index(), self.worker.peers());
+        let is_mine = |row: &&StateRow| owner_of(row, peers) == index;
         if let (Some(checkpoint), Some(mut restored)) = (recovered.checkpoint, self.entrances.restored.take())
         {
             restored.advance_to(checkpoint);
-            for row in recovered.rows.iter().skip(index).step_by(peers) {
+            for row in recovered.rows.iter().filter(is_mine) {
                 restored.send(row.clone());
             }
             crash::point("during-restore");
@@ -297,7 +302,7 @@ impl<'a> Station<'a> {
                 self.turn(true)?;
                 continue;
             }
-            // Events may be taken in an epoch opened after all backlogs were bound: none of those is in a later one.
+            // Once everything is bound, an epoch is wanted that may take events.
             let holds = !self.share.is_empty() || (bound && !events);
             let Some(advance) = pace.advance(index, holds, now) else {
                 // What has arrived and may not be taken yet is no reason to stay awake.
@@ -317,7 +322,7 @@ impl<'a> Station<'a> {
                 self.close(advance.to - 1, false);
             }
             self.advance_to(advance.to);
-            (epoch, count, events) = (advance.to, 0, bound);
+            (epoch, count, events) = (advance.to, 0, advance.events);
             if advance.is_last {
                 return Ok(());
             }
@@ -337,6 +342,7 @@ impl<'a> Station<'a> {
                 self.share
                     .push(declaration(input, partition.partition, &partition.name, 0, true));
                 partition.declared = Some(epoch);
+                self.shared.declared(partition);
             }
             if partition.declared.is_none() {
                 break;
@@ -398,11 +404,13 @@ impl<'a> Station<'a> {
             true => self.park(),
             false => Duration::ZERO,
         };
+        watchdog::stepping();
         self.worker.step_or_park(Some(park));
         if !park.is_zero() {
             // A call that may park schedules nothing.
             self.worker.step();
         }
+        watchdog::turned();
         let sealed = self.shared.metrics.sealed.load(Ordering::Relaxed);
         while let Some((epoch, count)) = self.in_flight.front() {
             if *epoch > sealed {
@@ -457,7 +465,9 @@ impl<'a> Station<'a> {
             count += feed.fill(take, &mut filling);
         }
         if count > 0 {
-            self.shared.metrics.taken(epoch, now());
+            if self.in_flight.back().is_none_or(|(last, _)| *last != epoch) {
+                self.shared.taken(epoch);
+            }
             self.shared
                 .metrics
                 .messages_in

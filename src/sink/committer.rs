@@ -23,9 +23,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Told of every commit with its epochs, and of the error that ends the thread. Called on the committer's
-/// thread.
-pub type Told = Box<dyn FnMut(Result<&[Epoch], &Error>) + Send>;
+/// A commit that was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// Its epochs, ascending.
+    pub epochs: &'a [Epoch],
+    /// When the sink began with it.
+    pub begun: Instant,
+}
+
+/// Told of every commit, and of the error that ends the thread. Called on the committer's thread.
+pub type Told = Box<dyn FnMut(Result<Made<'_>, &Error>) + Send>;
 
 /// The running thread. Clones of its [`Queue`] feed it; it ends when all of them are gone.
 pub struct Committer {
@@ -154,9 +162,13 @@ fn run(
         let due = ended || full || since.elapsed() >= empty || waiting.iter().any(SealedEpoch::has_rows);
         if due && !waiting.is_empty() {
             let epochs: Vec<Epoch> = waiting.iter().map(|sealed| sealed.epoch).collect();
+            let begun = Instant::now();
             sink.commit(std::mem::take(&mut waiting))?;
             marks.committed.store(sink.committed(), Ordering::Release);
-            told(Ok(&epochs));
+            told(Ok(Made {
+                epochs: &epochs,
+                begun,
+            }));
             sink.forget(marks.oldest.load(Ordering::Acquire))?;
         }
         if ended {
@@ -238,7 +250,7 @@ mod tests {
             fails_from: Epoch::MAX,
         };
         let (told, heard) = channel();
-        let told: Told = Box::new(move |epochs| told.send(epochs.unwrap().to_vec()).unwrap());
+        let told: Told = Box::new(move |made| told.send(made.unwrap().epochs.to_vec()).unwrap());
         let committer = spawn_with("committer", Box::new(sink), 100, Arc::default(), NEVER, told).unwrap();
         committer.queue().seal(sealed(1, Some("a"))).unwrap();
         for epoch in 2..50 {
@@ -256,7 +268,7 @@ mod tests {
     fn empty_epochs_wait_for_the_next_row_or_the_end() {
         let captured = Captured::default();
         let (told, heard) = channel();
-        let told: Told = Box::new(move |epochs| told.send(epochs.unwrap().to_vec()).unwrap());
+        let told: Told = Box::new(move |made| told.send(made.unwrap().epochs.to_vec()).unwrap());
         let committer = spawn_with(
             "committer",
             Box::new(captured.clone()),
@@ -279,7 +291,7 @@ mod tests {
     #[test]
     fn empty_epochs_are_written_after_a_while() {
         let (told, heard) = channel();
-        let told: Told = Box::new(move |epochs| told.send(epochs.unwrap().to_vec()).unwrap());
+        let told: Told = Box::new(move |made| told.send(made.unwrap().epochs.to_vec()).unwrap());
         let committer = spawn_with(
             "committer",
             Box::new(Captured::default()),
@@ -305,9 +317,9 @@ mod tests {
             fails_from: 2,
         };
         let (told, heard) = channel();
-        let told: Told = Box::new(move |epochs| {
-            told.send(epochs.map(<[Epoch]>::to_vec).map_err(Clone::clone))
-                .unwrap()
+        let told: Told = Box::new(move |made| {
+            let made = made.map(|made| made.epochs.to_vec()).map_err(Clone::clone);
+            told.send(made).unwrap();
         });
         let committer = spawn_with("committer", Box::new(sink), 1, Arc::default(), NEVER, told).unwrap();
         committer.queue().seal(sealed(1, Some("a"))).unwrap();

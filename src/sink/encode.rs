@@ -4,6 +4,7 @@ use super::{Row, Rows, message};
 use crate::format::avro::Encoder;
 use crate::format::json;
 use crate::record::{Messages, Output};
+use crate::watchdog;
 use compact_str::{CompactString, format_compact};
 use std::sync::Arc;
 use timely::container::CapacityContainerBuilder;
@@ -116,11 +117,13 @@ pub fn murmur2(data: &[u8]) -> u32 {
 
 /// Encodes the messages of one output, split by shard. Rows of one container travel in one arena a shard.
 pub fn encode<'s, O: Output>(messages: Messages<'s, O>, route: Route, name: &str) -> Messages<'s, Sharded> {
+    let watched = watchdog::Operator::named(name);
     messages.unary::<CapacityContainerBuilder<Vec<Sharded>>, _, _, _>(
         Pipeline,
         name,
         move |_capability, _info| {
             move |input, out| {
+                watched.enter();
                 input.for_each_time(|capability, containers| {
                     let mut arenas = vec![Rows::new(route.output); route.shards as usize];
                     let mut bytes = Vec::new();

@@ -14,6 +14,7 @@ use super::{Rows, SealedEpoch};
 use crate::checkpoint::binding::{Binding, PartitionBinding, Share};
 use crate::record::Messages;
 use crate::time::Epoch;
+use crate::watchdog;
 use std::collections::BTreeMap;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -28,6 +29,11 @@ pub struct ShardGate {
     pub sealed: Box<dyn FnMut(SealedEpoch)>,
 }
 
+/// The worker that seals a shard.
+pub fn worker_of(shard: u32, threads: usize) -> u64 {
+    u64::from(shard) % threads as u64
+}
+
 #[derive(Default)]
 struct Pending {
     rows: Vec<Sharded>,
@@ -35,11 +41,21 @@ struct Pending {
     cut: bool,
 }
 
-/// Seals epochs for the shards of this worker.
-pub fn seal<'s>(rows: Messages<'s, Sharded>, shares: Messages<'s, Share>, gates: Vec<ShardGate>) {
+/// Seals epochs for the shards of this worker. All shards belong to the first `threads` workers, those of one
+/// process: see [`worker_of`].
+pub fn seal<'s>(
+    rows: Messages<'s, Sharded>,
+    shares: Messages<'s, Share>,
+    threads: usize,
+    gates: Vec<ShardGate>,
+) {
     let scope = rows.scope();
+    let watched = watchdog::Operator::named("seal");
     let mut builder = OperatorBuilder::new("seal".to_owned(), scope);
-    let mut rows = builder.new_input(rows, Exchange::new(|(shard, _): &Sharded| u64::from(*shard)));
+    let mut rows = builder.new_input(
+        rows,
+        Exchange::new(move |(shard, _): &Sharded| worker_of(*shard, threads)),
+    );
     let mut shares = builder.new_input(shares, Pipeline);
     let peers = scope.peers();
     builder.build(move |_capabilities| {
@@ -49,6 +65,7 @@ pub fn seal<'s>(rows: Messages<'s, Sharded>, shares: Messages<'s, Share>, gates:
         let mut closed = vec![None::<Epoch>; peers];
         let mut gates = gates;
         move |frontiers| {
+            watched.enter();
             rows.for_each(|capability, batch| {
                 pending.entry(*capability.time()).or_default().rows.append(batch);
             });

@@ -18,6 +18,20 @@
 //! A producer that has seen trouble is replaced before the next transaction even if its calls succeeded
 //! ([`Producer::is_worn`] says why).
 //!
+//! **Turns.** A transaction whose commit is answered is durable, yet the broker goes on writing its markers, and
+//! meanwhile lets the same id begin nothing: the client asks again after 20 ms. So a shard has [`TURNS`] ids with a
+//! producer each, and every transaction is the next one's turn:
+//!
+//! ```text
+//!  turn 0   begin ─ rows ─ commit ─┤ok · markers ·             begin ─ ...
+//!  turn 1                          begin ─ rows ─ commit ─┤ok · markers ·
+//! ```
+//!
+//! Nothing that was promised changes. A transaction begins only after the one before is answered, so in every
+//! partition its messages lie behind, and readers, who see nothing past the first undecided message, see it later.
+//! At most one outcome is unknown. And whoever settles or takes over initialises all ids before progress is read,
+//! so that the markers of every turn are there.
+//!
 //! **The control arm** of the kill campaigns: with `TIDEGATE_CONTROL_ARM=1` outputs go through a producer
 //! without transactions, so that they are no longer tied to progress.
 
@@ -43,6 +57,9 @@ use std::time::Duration;
 /// Header of every output message: its epoch, in decimal.
 pub const EPOCH_HEADER: &str = "tidegate-epoch";
 
+/// Producers of a shard, in turn. Two, for a transaction takes longer than the markers of the one before.
+pub const TURNS: usize = 2;
+
 /// Header of an output message that comes from one input message: `input/partition/offset`.
 pub const ORIGIN_HEADER: &str = "tidegate-origin";
 
@@ -62,20 +79,32 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Its transactional id: without the generation, so that a later generation fences an earlier one.
-    pub fn transactional_id(&self) -> String {
-        format!("{}-{}", self.job, self.shard)
+    /// Its transactional ids, one for each turn: without the generation, so that a later generation fences an
+    /// earlier one. No job's name holds a slash, so none is another job's.
+    pub fn transactional_ids(&self) -> [String; TURNS] {
+        let (job, shard) = (&self.job, self.shard);
+        std::array::from_fn(|turn| match turn {
+            0 => format!("{job}-{shard}"),
+            turn => format!("{job}-{shard}/{turn}"),
+        })
     }
 
-    fn producer(&self) -> Result<Producer> {
-        Producer::new(&self.settings, &self.transactional_id(), self.transaction_timeout)
+    /// New producers, one for each turn.
+    fn producers(&self) -> Result<Vec<Producer>> {
+        let new = |id: &String| Producer::new(&self.settings, id, self.transaction_timeout);
+        self.transactional_ids().iter().map(new).collect()
     }
+}
+
+/// Takes the ids of these producers: earlier ones are fenced, and what they left open is settled.
+fn initialise(producers: &[Producer]) -> Result<(), Failure> {
+    producers.iter().try_for_each(Producer::initialise)
 }
 
 /// A shard whose earlier producers are fenced, with what they committed.
 pub struct Found {
     shard: Shard,
-    producer: Producer,
+    producers: Vec<Producer>,
     read: Result<Log, Damage>,
 }
 
@@ -89,20 +118,20 @@ pub fn fence(settings: &Settings, ids: &BTreeSet<String>, transaction_timeout: D
 }
 
 /// Takes a shard: fences its earlier producers, for good. Its progress is read later, by [`Found::new`].
-pub fn take(shard: &Shard) -> Result<Producer> {
-    let producer = shard.producer()?;
-    producer.initialise().map_err(Error::from)?;
+pub fn take(shard: &Shard) -> Result<Vec<Producer>> {
+    let producers = shard.producers()?;
+    initialise(&producers).map_err(Error::from)?;
     crash::point("after-fence");
-    Ok(producer)
+    Ok(producers)
 }
 
 impl Found {
     /// A taken shard, and the progress topic as read after that.
-    pub fn new(shard: Shard, producer: Producer, values: &Values) -> Found {
+    pub fn new(shard: Shard, producers: Vec<Producer>, values: &Values) -> Found {
         let read = progress::log(values, shard.shard);
         Found {
             shard,
-            producer,
+            producers,
             read,
         }
     }
@@ -157,7 +186,8 @@ impl Found {
             bound: read.records.iter().map(|record| record.upper).collect(),
             covered: 0,
             shard: self.shard,
-            producer: self.producer,
+            producers: self.producers,
+            turn: 0,
             unbound,
             store,
         };
@@ -172,7 +202,10 @@ impl Found {
 /// A Kafka shard that is open for writing.
 pub struct Topics {
     shard: Shard,
-    producer: Producer,
+    /// One for each turn.
+    producers: Vec<Producer>,
+    /// Whose turn it is.
+    turn: usize,
     /// The control arm's producer for outputs.
     unbound: Option<Producer>,
     store: Arc<dyn Store>,
@@ -218,7 +251,7 @@ impl Sink for Topics {
 impl Topics {
     fn write_until_settled(&mut self, epochs: &[SealedEpoch], head: &Head) -> Result<()> {
         loop {
-            if self.producer.is_worn() && self.settle()? != self.head.upper {
+            if self.producers.iter().any(Producer::is_worn) && self.settle()? != self.head.upper {
                 return Err(Error::internal("progress changed while nothing was written"));
             }
             let bindings = epochs.iter().filter_map(SealedEpoch::effective_binding).collect();
@@ -236,10 +269,8 @@ impl Topics {
             match written {
                 Ok(()) => {}
                 Err(Failure::Unknown(reason)) => {
-                    tracing::warn!(
-                        "{}: {reason}; looking what is committed",
-                        self.shard.transactional_id()
-                    );
+                    let Shard { job, shard, .. } = &self.shard;
+                    tracing::warn!("{job}, shard {shard}: {reason}; looking what is committed");
                     let there = self.settle()?;
                     // The first record may be written twice: it says the same.
                     if epochs.is_empty() || there == self.head.upper {
@@ -256,6 +287,7 @@ impl Topics {
             self.bound.retain(|upper| *upper > self.covered);
             self.bound.extend(bound.iter().map(|(upper, _)| *upper));
             self.head = head.clone();
+            self.turn = (self.turn + 1) % self.producers.len();
             return Ok(());
         }
     }
@@ -268,12 +300,13 @@ impl Topics {
         bound: &[(Epoch, Vec<u8>)],
         forgotten: &[Epoch],
     ) -> Result<(), Failure> {
-        self.producer.begin()?;
+        let producer = &self.producers[self.turn];
+        producer.begin()?;
         self.produce(epochs)?;
         crash::point("after-data");
         let shard = self.shard.shard;
         let record = |key: &str, value: Option<&[u8]>| {
-            self.producer.send(&Message {
+            producer.send(&Message {
                 topic: &self.progress,
                 partition: 0,
                 key: Some(key.as_bytes()),
@@ -289,13 +322,13 @@ impl Topics {
         }
         let head = progress::json(head).map_err(|error| Failure::Denied(error.message))?;
         record(&progress::head_key(shard), Some(&head))?;
-        self.producer.delivered_all()?;
+        producer.delivered_all()?;
         crash::point("before-commit");
-        self.producer.commit()
+        producer.commit()
     }
 
     fn produce(&self, epochs: &[SealedEpoch]) -> Result<(), Failure> {
-        let producer = self.unbound.as_ref().unwrap_or(&self.producer);
+        let producer = self.unbound.as_ref().unwrap_or(&self.producers[self.turn]);
         for sealed in epochs {
             let epoch = sealed.epoch.to_string();
             for (output, bytes) in sealed.ordered() {
@@ -327,14 +360,15 @@ impl Topics {
         loop {
             // Who slept must not fence a successor ...
             self.refuse_newer_claims()?;
-            let producer = self.shard.producer()?;
-            match producer.initialise() {
+            let producers = self.shard.producers()?;
+            match initialise(&producers) {
                 Ok(()) => {
-                    end_aside(std::mem::replace(&mut self.producer, producer));
+                    end_aside(std::mem::replace(&mut self.producers, producers));
                     break;
                 }
                 Err(Failure::Unknown(reason)) => {
-                    tracing::warn!("{}: {reason}; trying again", self.shard.transactional_id());
+                    let Shard { job, shard, .. } = &self.shard;
+                    tracing::warn!("{job}, shard {shard}: {reason}; trying again");
                 }
                 Err(other) => return Err(other.into()),
             }
@@ -377,11 +411,11 @@ fn within(epochs: &[SealedEpoch], most_bytes: usize) -> usize {
     epochs.iter().take_while(fits).count().max(1)
 }
 
-/// Ends a producer on a thread of its own: with its broker gone that may take long, and nothing waits for it.
-fn end_aside(producer: Producer) {
+/// Ends producers on a thread of their own: with their broker gone that may take long, and nothing waits for it.
+fn end_aside(producers: Vec<Producer>) {
     let ended = std::thread::Builder::new()
         .name("old-producer".to_owned())
-        .spawn(move || drop(producer));
+        .spawn(move || drop(producers));
     if let Err(error) = ended {
         tracing::warn!("a thread cannot be started: {error}");
     }

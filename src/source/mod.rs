@@ -42,6 +42,7 @@ use crate::replay_log::Block;
 use crate::time::{Diff, Epoch, Millis};
 use batch::Batch;
 use cache::Decoded;
+use serde::{Deserialize, Serialize};
 use span::Span;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -193,7 +194,7 @@ pub fn owner(input: u16, partition: u32, peers: usize) -> usize {
 }
 
 /// The place of a message in a finite run: tick by tick, a tick's table messages before its other messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place(i64);
 
 impl InputSettings {
@@ -260,7 +261,7 @@ pub struct Filling<'a> {
 }
 
 /// What a feed holds for a finite run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// Places all of whose messages are here and fit into one epoch, rising, all below `next`.
     pub complete: Vec<Place>,
@@ -277,6 +278,16 @@ impl Held {
         next: Place::END,
         ready: true,
     };
+
+    /// As if no more than the first `most` places were known to be complete: what is announced next does not
+    /// depend on the others, and it fits a short message.
+    pub fn first(mut self, most: usize) -> Held {
+        if let Some(next) = self.complete.get(most) {
+            (self.next, self.ready) = (*next, true);
+            self.complete.truncate(most);
+        }
+        self
+    }
 
     /// What two feeds hold together.
     pub fn join(mut self, other: Held) -> Held {

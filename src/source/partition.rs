@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 /// Where a partition is read on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Start {
     /// The file; empty for a topic.
     pub path: PathBuf,

@@ -87,15 +87,17 @@ struct Reader {
     trouble_seen: u64,
 }
 
-/// Serves requests until their sender is gone. `topics`: by index of the input. `wake` is called after answers.
+/// Serves requests until their sender is gone. `gather`: how long messages may wait for company at the broker;
+/// `topics`: by index of the input. `wake` is called after answers.
 pub fn read(
     settings: &Settings,
+    gather: Duration,
     topics: BTreeMap<u16, Topic>,
     requests: &Receiver<Request>,
     answers: &Sender<Answer>,
     wake: impl Fn(),
 ) {
-    let consumer = match Consumer::new(settings) {
+    let consumer = match Consumer::gathering(settings, gather) {
         Ok(consumer) => consumer,
         Err(error) => {
             let _ = answers.send(Err(error));
@@ -168,7 +170,7 @@ impl Reader {
             if partition.paused && partition.bytes <= AHEAD_BYTES / 2 {
                 self.consumer.resume(topic, partition.number)?;
                 partition.paused = false;
-            } else if !partition.paused && partition.bytes > AHEAD_BYTES {
+            } else if !partition.paused && partition.is_too_full() {
                 self.consumer.pause(topic, partition.number)?;
                 partition.paused = true;
             }
@@ -326,6 +328,12 @@ impl Partition {
         self.at_end = false;
     }
 
+    /// Whether it is to be paused. Never at its end: librdkafka 2.12 counts the event that tells of the end as a
+    /// message (`rd_kafka_q_serve_rkmessages`) and would resume one offset further on, past a message not yet read.
+    fn is_too_full(&self) -> bool {
+        self.bytes > AHEAD_BYTES && !self.at_end
+    }
+
     /// Whether there is something that the worker does not know and can take.
     fn has_news(&self) -> bool {
         match self.blocks.front() {
@@ -475,6 +483,21 @@ mod tests {
             !partition.answer().unwrap().at_end,
             "a message came behind the end"
         );
+    }
+
+    #[test]
+    fn a_partition_is_paused_when_it_is_full_and_never_at_its_end() {
+        let mut partition = partition();
+        let value = vec![0; AHEAD_BYTES];
+        push(&mut partition, 10, &value);
+        assert!(partition.is_too_full());
+        partition.at_end = true;
+        assert!(
+            !partition.is_too_full(),
+            "it would be resumed at the wrong offset"
+        );
+        push(&mut partition, 11, &value);
+        assert!(partition.is_too_full(), "a message came behind the end");
     }
 
     #[test]

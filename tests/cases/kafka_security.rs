@@ -185,6 +185,8 @@ fn a_missing_right_is_named_with_its_resource() {
     let ids = [
         ("Write", "--transactional-id", "case-0"),
         ("Describe", "--transactional-id", "case-0"),
+        ("Write", "--transactional-id", "case-0/1"),
+        ("Describe", "--transactional-id", "case-0/1"),
     ];
     let progress = [
         ("Write", "--topic", "case-progress"),

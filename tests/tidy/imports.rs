@@ -120,7 +120,7 @@ const LAWS: &[Room] = &[
     // Operators see state rows and nothing else of checkpoints.
     closed(
         "src/operators/",
-        &["operators", "checkpoint"],
+        &["operators", "checkpoint", "watchdog"],
         &[
             "timely",
             "differential_dataflow",
@@ -179,7 +179,7 @@ const LAWS: &[Room] = &[
     ),
     room(
         "src/sink/",
-        &["sink", "format", "checkpoint", "crash", "kafka"],
+        &["sink", "format", "checkpoint", "crash", "kafka", "watchdog"],
         &[
             "timely",
             "serde",
@@ -192,7 +192,9 @@ const LAWS: &[Room] = &[
         ],
     ),
     // It wakes the workers, and is told the time.
-    room("src/pace.rs", &["source"], &[]),
+    room("src/pace", &["pace", "source"], &["serde"]),
+    // It is told the time; the thread that looks is the program's.
+    closed("src/watchdog.rs", &[], &[]),
     room("src/crash.rs", &[], &["rustix", "tracing"]),
     // The one room that makes a Kafka client; rustls to learn what is wrong with a certificate.
     room(
@@ -220,6 +222,21 @@ const LAWS: &[Room] = &[
         ],
     ),
     room("src/metrics.rs", &[], &["hdrhistogram", "timely", "serde"]),
+    // Sockets for timely, and links beside it; knows nothing of what a job is made of.
+    room(
+        "src/cluster/",
+        &["cluster"],
+        &[
+            "crc32fast",
+            "postcard",
+            "ring",
+            "rustix",
+            "rustls",
+            "serde",
+            "timely",
+            "tracing",
+        ],
+    ),
     // The top of the engine puts the rooms together; below it nobody may name it.
     room(
         "src/run",
@@ -231,6 +248,8 @@ const LAWS: &[Room] = &[
             "source",
             "sink",
             "checkpoint",
+            "cluster",
+            "watchdog",
             "format",
             "crash",
             "kafka",
@@ -244,6 +263,7 @@ const LAWS: &[Room] = &[
             "serde_json",
             "tracing",
             "hdrhistogram",
+            "postcard",
         ],
     ),
     // It reads what sinks have written.
@@ -307,6 +327,7 @@ const CRATES: &[&str] = &[
     "object_store",
     "postcard",
     "rdkafka",
+    "ring",
     "rustix",
     "rustls",
     "serde",

@@ -22,7 +22,8 @@ const TRANSACTION_TIMEOUTS_MS: std::ops::RangeInclusive<i64> = 10_000..=900_000;
 /// Longest name of a topic, bytes; the broker's own limit.
 const TOPIC_BYTES: usize = 249;
 
-const IN_CLEAR: &str = "a secret must not stand in the job file: write ${NAME} or ${file:PATH}";
+/// Said of a secret that stands in the job file.
+pub const IN_CLEAR: &str = "a secret must not stand in the job file: write ${NAME} or ${file:PATH}";
 
 /// Properties whose values are secrets; `sasl.oauthbearer.config` may hold one.
 const SECRETS: [&str; 8] = [

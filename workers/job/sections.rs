@@ -6,7 +6,8 @@
 
 use super::table::{Located, Table, nearest, suggestion};
 use super::{
-    Format, From, Input, InputPlace, Job, Kafka, Output, OutputPlace, State, files, has_devices, kafka,
+    Format, From, Input, InputPlace, Job, Kafka, Output, OutputPlace, State, cluster, files, has_devices,
+    kafka,
 };
 use std::path::{Path, PathBuf};
 use tidegate::checkpoint::objects;
@@ -63,6 +64,8 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
     if uses_kafka && section.is_none() {
         root.add(root.at, "kafka", NO_SECTION);
     }
+    let processes = root.table("cluster");
+    let processes = processes.map(|section| cluster::processes(section, &directory));
     let at = section.as_ref().map(|section| section.at);
     let kafka = section
         .map(|section| kafka::kafka(section, &name))
@@ -98,6 +101,7 @@ pub fn job(file: PathBuf, mut root: Table<'_>) -> Job {
         settings,
         state,
         kafka,
+        processes: processes.unwrap_or_default(),
         append,
         shards,
         inputs,

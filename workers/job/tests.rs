@@ -273,3 +273,58 @@ fn no_text_makes_it_panic() {
         "{quoted}"
     );
 }
+
+#[test]
+fn a_cluster_section_is_decided_or_refused_line_by_line() {
+    let inputs = Inputs::new();
+    let decide = |section: &str| {
+        let environment = |name: &str| match name {
+            "LONG" => Some("sixteen bytes or more".to_owned()),
+            "SHORT" => Some("short".to_owned()),
+            _ => None,
+        };
+        let text = format!("{TEXT}[cluster]\n{section}");
+        Job::decide("job.toml", inputs.0.join("job.toml"), &text, &environment)
+    };
+    let job = decide(
+        "secret = \"${LONG}\"\ncertificate = \"tls/own.pem\"\nkey = \"tls/own.key\"\n\
+         authority = \"/etc/ca.pem\"\nstart_timeout_ms = 5000\nstall_timeout_ms = 700\n",
+    );
+    let processes = job.expect("a right section").processes;
+    let secret = processes.secret.expect("a secret");
+    assert_eq!(secret.reveal(), "sixteen bytes or more");
+    let certificates = processes.certificates.expect("certificates");
+    assert_eq!(certificates.key, inputs.0.join("tls/own.key"));
+    assert_eq!(certificates.authority, Path::new("/etc/ca.pem"));
+    assert_eq!(processes.start_timeout.as_millis(), 5_000);
+    assert_eq!(processes.stall_timeout.as_millis(), 700);
+    for (section, finding) in [
+        (
+            "secret = \"in clear, long enough\"\n",
+            "cluster.secret: a secret must not stand",
+        ),
+        (
+            "secret = \"${SHORT}\"\n",
+            "cluster.secret: it has fewer than 16 bytes",
+        ),
+        (
+            "secret = \"${NONE}\"\n",
+            "the environment variable `NONE` is not set",
+        ),
+        ("key = \"own.key\"\n", "cluster.certificate: missing: TLS takes"),
+        ("start_timeout_ms = 0\n", "cluster.start_timeout_ms: "),
+        (
+            "stall_timeout = 1\n",
+            "cluster.stall_timeout: unknown (did you mean",
+        ),
+    ] {
+        let refused = decide(section).expect_err(section).message;
+        assert!(refused.contains(finding), "{refused}");
+        assert!(!refused.contains("in clear, long"), "{refused}");
+    }
+    // Nothing of it changes results.
+    assert_eq!(
+        decide("start_timeout_ms = 1\n").map(|job| job.plan_hash()).ok(),
+        inputs.decide(TEXT).map(|job| job.plan_hash()).ok()
+    );
+}
