@@ -98,11 +98,15 @@ pub fn measure(form: Form, seed: u64, accounts: u32, rows: u64) -> Figures {
         .filter_map(|message| Some((message.key, message.value?)))
         .collect();
     match form {
-        Form::Json => timed(&messages, json_lines, read_json),
+        Form::Json => timed(&messages, json_lines, |lines, each| read_json(lines, each)),
         Form::Avro => timed(&messages, avro_messages, read_avro),
         Form::Rows => timed(&messages, log_blocks, read_log),
-        Form::Bincode => timed(&messages, bincode_blocks, read_bincode),
-        Form::Columnar => timed(&messages, column_blocks, read_columns),
+        Form::Bincode => timed(&messages, bincode_blocks, |blocks, each| {
+            read_bincode(blocks, each)
+        }),
+        Form::Columnar => timed(&messages, column_blocks, |blocks, each| {
+            read_columns(blocks, each)
+        }),
     }
 }
 
@@ -159,7 +163,7 @@ fn json_lines(messages: &[(Text, AccountEntry)]) -> (Vec<u8>, u64) {
     (lines, bytes)
 }
 
-fn read_json(lines: &Vec<u8>, each: &mut dyn FnMut(&str, AccountEntry)) {
+fn read_json(lines: &[u8], each: &mut dyn FnMut(&str, AccountEntry)) {
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let message = json::decode_line::<AccountEntry>(line, false).expect("an entry's line");
         each(&message.key, message.value.expect("no tombstone"));
@@ -268,7 +272,7 @@ fn bincode_blocks(messages: &[(Text, AccountEntry)]) -> (Vec<Vec<u8>>, u64) {
     (blocks, bytes)
 }
 
-fn read_bincode(blocks: &Vec<Vec<u8>>, each: &mut dyn FnMut(&str, AccountEntry)) {
+fn read_bincode(blocks: &[Vec<u8>], each: &mut dyn FnMut(&str, AccountEntry)) {
     for block in blocks {
         let rows: Vec<(Text, AccountEntry)> = bincode::deserialize(block).expect("what was written");
         for (key, entry) in rows {
@@ -316,7 +320,7 @@ fn column_blocks(messages: &[(Text, AccountEntry)]) -> (Vec<Vec<u64>>, u64) {
     (blocks, bytes)
 }
 
-fn read_columns(blocks: &Vec<Vec<u64>>, each: &mut dyn FnMut(&str, AccountEntry)) {
+fn read_columns(blocks: &[Vec<u64>], each: &mut dyn FnMut(&str, AccountEntry)) {
     let text = |bytes: &[u8]| Text::from(std::str::from_utf8(bytes).expect("UTF-8"));
     for block in blocks {
         let columns = BorrowedOf::<'_, Columns>::from_bytes(&mut columnar::bytes::indexed::decode(block));

@@ -254,53 +254,62 @@ pub struct Rows<'a, R> {
 
 impl<'a, R: Flat> Rows<'a, R> {
     #[inline]
-    fn read(&mut self, head: &Head) -> Option<Row<'a, R>> {
+    fn read(&mut self, head: &Head) -> Result<Row<'a, R>, Fault> {
         let strings = self.strings;
         let optional = |place: u64| match place {
-            NOTHING => Some(None),
-            _ => strings.bytes(place).map(Some),
+            NOTHING => Ok(None),
+            _ => strings.bytes(place).map(Some).ok_or(Fault::Damaged),
         };
         let mut original = Original {
             offset: head.offset,
-            end: head.offset.checked_add(u64::from(head.length))?,
+            end: head.offset.saturating_add(u64::from(head.length)),
             timestamp: None,
             key: None,
             value: None,
         };
         if head.kind & kind::EXTRA != 0 {
-            let extra = take::<Extra>(&mut self.extras)?;
+            let extra = take::<Extra>(&mut self.extras).ok_or(Fault::Damaged)?;
             original.end = extra.end;
             original.timestamp = (extra.timestamp != NOTHING).then_some(extra.timestamp.cast_signed());
             original.value = optional(extra.value)?;
         }
-        let kind = head.kind & !kind::EXTRA;
-        if let kind::RECORD | kind::TOMBSTONE = kind {
-            let key = strings.text(head.key)?;
-            let value = match kind {
-                kind::RECORD => Some(R::from_row(take(&mut self.rows)?, &strings)?),
-                _ => None,
-            };
-            original.key = Some(key.as_bytes());
-            let (key, timestamp) = (key.into(), original.timestamp);
-            let outcome = Ok(Message {
-                key,
-                timestamp,
-                value,
-            });
-            return Some(Row { original, outcome });
-        }
-        let error = strings.text(*take::<u64>(&mut self.rejections)?)?.to_owned();
-        original.key = optional(head.key)?;
-        let (key, value) = (original.key.map(Box::from), original.value.map(cut));
-        let rejected = match kind {
-            kind::UNDECODABLE => Rejected::Undecodable { error },
-            kind::INVALID => Rejected::Invalid { key, value, error },
-            _ => return None,
+        let outcome = match head.kind & !kind::EXTRA {
+            kind @ (kind::RECORD | kind::TOMBSTONE) => {
+                let key = strings.text(head.key).ok_or(Fault::Damaged)?;
+                original.key = Some(key.as_bytes());
+                let value = match kind {
+                    kind::RECORD => Some(self.record().ok_or(Fault::Damaged)?),
+                    _ => None,
+                };
+                let (key, timestamp) = (key.into(), original.timestamp);
+                Ok(Message {
+                    key,
+                    timestamp,
+                    value,
+                })
+            }
+            kind => {
+                let error = self.error().ok_or(Fault::Damaged)?;
+                original.key = optional(head.key)?;
+                let (key, value) = (original.key.map(Box::from), original.value.map(cut));
+                match kind {
+                    kind::UNDECODABLE => Err(Rejected::Undecodable { error }),
+                    kind::INVALID => Err(Rejected::Invalid { key, value, error }),
+                    _ => return Err(Fault::Damaged),
+                }
+            }
         };
-        Some(Row {
-            original,
-            outcome: Err(rejected),
-        })
+        Ok(Row { original, outcome })
+    }
+
+    #[inline]
+    fn record(&mut self) -> Option<R> {
+        R::from_row(take(&mut self.rows)?, &self.strings)
+    }
+
+    fn error(&mut self) -> Option<String> {
+        let place = take::<u64>(&mut self.rejections)?;
+        self.strings.text(*place).map(str::to_owned)
     }
 }
 
@@ -311,9 +320,9 @@ impl<'a, R: Flat> Iterator for Rows<'a, R> {
     fn next(&mut self) -> Option<Self::Item> {
         let head = take::<Head>(&mut self.heads)?;
         let row = self.read(head);
-        if row.is_none() {
+        if row.is_err() {
             self.heads = &mut [];
         }
-        Some(row.ok_or(Fault::Damaged))
+        Some(row)
     }
 }

@@ -7,7 +7,7 @@ use super::{Plan, recorded};
 use crate::error::{Error, Kind, Result};
 use crate::pace::Cutting;
 use crate::sink::Sink;
-use crate::verify::{Committed, Place, Report, Verifier};
+use crate::verify::{Committed, Place, Report, Topic, Verifier};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -53,7 +53,11 @@ pub fn verification(plan: Plan, mut past: Past, against: &BTreeMap<String, Strin
                 .outputs
                 .iter()
                 .map(|(index, topic)| {
-                    let topic = against.get(&name(*index)).unwrap_or(topic).clone();
+                    let topic = Topic {
+                        name: against.get(&name(*index)).unwrap_or(topic).clone(),
+                        shard: u32::try_from(shard.shard).unwrap_or(u32::MAX),
+                        shards: plan.shards,
+                    };
                     let place = Place::Topic(Box::new(shard.settings.clone()), topic);
                     let name = name(*index);
                     (*index, Committed { name, place })

@@ -3,6 +3,7 @@
 //! A file does not say which epoch a line is of: it is read from the byte at which the span begins, on and on.
 //! A message of a topic says it in a header; all of the span are read before the comparison begins.
 
+use super::Topic;
 use super::align::Row;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::Settings;
@@ -114,19 +115,24 @@ pub fn line(bytes: Vec<u8>, place: String) -> Row {
     }
 }
 
-/// The messages of a topic in these epochs, by epoch and partition in order. One that names no epoch is taken
+/// The messages of a shard's partitions of a topic in these epochs, by epoch and partition in order. One that names no epoch is taken
 /// for the one before it in its partition.
 pub fn messages(
     settings: &Settings,
-    topic: &str,
+    topic: &Topic,
     epochs: &Range<Epoch>,
 ) -> Result<BTreeMap<(Epoch, u32), Vec<Row>>> {
+    let Topic {
+        name: topic,
+        shard,
+        shards,
+    } = topic;
     let admin = Admin::new(settings)?;
     let bounds = admin.bounds(topic, admin.partitions(topic)?)?;
     let mut consumer = Consumer::new(settings)?;
     let mut open = 0;
     for (partition, bounds) in (0..).zip(&bounds) {
-        if bounds.first < bounds.end {
+        if partition % shards == *shard && bounds.first < bounds.end {
             consumer.assign(topic, partition, bounds.first)?;
             open += 1;
         }

@@ -147,8 +147,19 @@ pub struct Committed {
 pub enum Place {
     /// In a file, from this byte on.
     File(PathBuf, u64),
-    /// In a topic.
-    Topic(Box<Settings>, String),
+    /// In a topic, of which each shard has its own partitions.
+    Topic(Box<Settings>, Topic),
+}
+
+/// The partitions of a topic that a shard writes: those whose number leaves `shard` when divided by `shards`.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Number of the shard among those that write topics.
+    pub shard: u32,
+    /// How many of them there are, > 0.
+    pub shards: u32,
 }
 
 /// Holds one shard's epochs against what was committed; a handle, so that its report can be asked for when the sink

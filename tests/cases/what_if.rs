@@ -81,7 +81,7 @@ fn a_changed_limit_gives_what_two_full_runs_differ_in() {
     for (section, key, value) in [
         ("risk_pattern", "limit", "20000"),
         ("risk_pattern", "within_ms", "20000"),
-        ("tumbling_aggregates", "grace_ms", "0"),
+        ("enriched_orders", "within_ms", "3000"),
         ("tumbling_aggregates", "size_ms", "90000"),
     ] {
         let changed = day::day();
@@ -145,7 +145,12 @@ fn changed_alert_settings_give_what_two_full_runs_differ_in() {
         if first {
             line["value"] = Value::Null;
         }
-        for account in line["value"]["accounts"].as_array_mut().into_iter().flatten() {
+        for account in line
+            .pointer_mut("/value/accounts")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             for rule in account["alerts"].as_array_mut().into_iter().flatten() {
                 if let Some(threshold) = rule["threshold"].as_i64() {
                     rule["threshold"] = (threshold / 3).into();
