@@ -40,6 +40,9 @@ use tidegate::cluster::handshake::random;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::limits;
 
+/// What a process has said of its end: the thread and its message, and its last line.
+type Said = (Option<(String, String)>, Option<String>);
+
 /// Between two looks whether a process has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -162,13 +165,7 @@ impl Launcher<'_> {
         Ok(ended)
     }
 
-    fn hear(
-        &self,
-        news: News,
-        statuses: &mut [Status],
-        said: &mut [(Option<(String, String)>, Option<String>)],
-        ended: &mut Ended,
-    ) {
+    fn hear(&self, news: News, statuses: &mut [Status], said: &mut [Said], ended: &mut Ended) {
         match news {
             News::Report(process, Report::Status(status)) => statuses[process] = status,
             News::Report(process, Report::Failed { thread, message }) => {
