@@ -1,8 +1,8 @@
 //! A job from its start to its end, in a process that runs it alone or leads.
 //!
 //! Start: locks, what lies there, the decision, the restored rows, the claim, the opened outputs. Run: the
-//! [`threads`](super::threads). End: when the workers are done, the [`committers`](super::committers) commit what is sealed, and then the checkpointer
-//! writes the last checkpoint.
+//! [`threads`](super::threads). End: when the workers are done, the [`committers`](super::committers) commit what
+//! is sealed, and then the checkpointer writes the last checkpoint.
 
 use super::archiving::{Logged, archiving};
 use super::committers::{Gates, Keep, spawn_committers, told_of_checkpoints};
