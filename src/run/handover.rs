@@ -8,6 +8,7 @@
 
 use super::messages::{ToMember, decode, pieces, send};
 use super::{InputPlace, OutputPlace, Plan, Recovered};
+use crate::checkpoint::binding::Binding;
 use crate::checkpoint::row::StateRow;
 use crate::cluster::link::Outbox;
 use crate::error::{Error, Kind, Result};
@@ -155,7 +156,10 @@ pub(super) fn hand_over(
     }
     send(outbox, &ToMember::Recovered(Box::new(without)))?;
     for binding in &recovered.recorded {
-        send(outbox, &ToMember::Recorded(binding.clone()))?;
+        send(
+            outbox,
+            &ToMember::Recorded(binding.epoch, binding.partitions.clone()),
+        )?;
     }
     for (piece, _) in pieces(rows) {
         send(outbox, &ToMember::Rows(piece))?;
@@ -174,7 +178,11 @@ pub(super) fn receive(received: &Receiver<Vec<u8>>, plan: &mut Plan) -> Result<R
         match decode(&bytes)? {
             ToMember::Plan(facts) => facts.put_into(plan)?,
             ToMember::Recovered(decided) => recovered = *decided,
-            ToMember::Recorded(binding) => recovered.recorded.push(binding),
+            ToMember::Recorded(epoch, partitions) => recovered.recorded.push(Binding {
+                epoch,
+                partitions,
+                outputs: None,
+            }),
             ToMember::Rows(mut rows) => recovered.rows.append(&mut rows),
             ToMember::Go => break,
             ToMember::Pace(_) | ToMember::Pressure(_) | ToMember::Found(_) => {

@@ -144,7 +144,7 @@ fn listen(received: &Receiver<Vec<u8>>, shared: &Shared) {
             Ok(
                 ToMember::Plan(_)
                 | ToMember::Recovered(_)
-                | ToMember::Recorded(_)
+                | ToMember::Recorded(..)
                 | ToMember::Rows(_)
                 | ToMember::Go,
             ) => shared.fail(Error::new(Kind::PeerLost, "the leader begins a second time")),

@@ -12,7 +12,7 @@
 
 use super::handover::PlanFacts;
 use super::{FoundPartition, Recovered};
-use crate::checkpoint::binding::Binding;
+use crate::checkpoint::binding::PartitionBinding;
 use crate::checkpoint::row::StateRow;
 use crate::cluster::link::Outbox;
 use crate::error::{Error, Kind, Result};
@@ -29,8 +29,9 @@ pub(super) enum ToMember {
     Plan(PlanFacts),
     /// What the start decided; without recorded bindings and rows.
     Recovered(Box<Recovered>),
-    /// The recorded bindings, one by one, in order.
-    Recorded(Binding),
+    /// The recorded bindings, one by one, in order: without what came out, which only who commits compares. (That
+    /// field may be left out of a progress record, which a form that does not name its fields cannot read.)
+    Recorded(Epoch, Vec<PartitionBinding>),
     /// Rows of the restored checkpoint that belong to the member's workers.
     Rows(Vec<StateRow>),
     /// That was all: the threads start.
