@@ -20,8 +20,8 @@ Examples:
   tidegate-bench --quick                      a twentieth of it, as a smoke test
   tidegate-bench alerts --steps 1000 --workers 1
   tidegate-bench open-loop --rate 50000
-  tidegate-bench replay rows files kafka --records 10000000 --accounts 100000
   tidegate-bench scale --accounts 100000 --records 2000000
+  tidegate-bench replay rows files kafka --records 10000000 --accounts 100000
   tidegate-bench kills --count 500 --seed 7
   tidegate-bench kills --count 30 --control   must find differences
   tidegate-bench kafka latency drain --save   between topics of a real broker
@@ -189,13 +189,13 @@ pub enum Command {
     Flat,
     /// Resident memory while every row of two tables is rewritten again and again
     Memory,
+    /// Throughput of `alerts` on more workers and more processes: 1x1, 1x2, 2x1, 2x2
+    Scale,
     /// Decoded rows in the replay log beside other forms; replays by the program, with and without the log
     Replay {
         /// What is measured; without one, the rows
         parts: Vec<ReplayPart>,
     },
-    /// Throughput of `alerts` on more workers and more processes: 1x1, 1x2, 2x1, 2x2
-    Scale,
     /// Kills runs of `tidegate` and compares what they leave with an undisturbed run
     Kills(KillsArguments),
     /// Disturbs clusters of `tidegate`, hosts and networks, and compares what they leave with an undisturbed run

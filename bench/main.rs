@@ -9,8 +9,8 @@
 //!                                        ├─ rows: decoded rows, as the replay log has them and otherwise
 //!                                        └─ replay: replays by the real program, with and without a log
 //!  kills: runs of the real program, killed and compared
-//!  faults: clusters of the real program on hosts of their own, disturbed and compared
 //!  scale: the program on more workers and more processes
+//!  faults: clusters of the real program on hosts of their own, disturbed and compared
 //!  kafka: the program between topics of a real broker, beside a loop without any engine
 //!  broker_command ─► broker: a real Kafka cluster, up and down
 //! ```
@@ -71,8 +71,8 @@ fn main() -> ExitCode {
     let result = match &arguments.command {
         Some(Command::Measure { case }) => measure_here(case),
         Some(Command::Kills(kills)) => run_kills(kills, &scale, arguments.json),
-        Some(Command::Faults(faults)) => run_faults(faults, &scale, arguments.json),
         Some(Command::Scale) => run_scale(&scale, arguments.json),
+        Some(Command::Faults(faults)) => run_faults(faults, &scale, arguments.json),
         Some(Command::Broker { action }) => broker_command::run(action).and_then(|text| print(&text)),
         Some(Command::Kafka(kafka)) => run_kafka(kafka, &arguments),
         Some(Command::KafkaRole { role }) => kafka::role::play(role).and_then(|text| print(&text)),
@@ -110,6 +110,15 @@ fn run_kills(arguments: &KillsArguments, scale: &Scale, json: bool) -> Result<()
     }
 }
 
+fn run_scale(scale: &Scale, json: bool) -> Result<(), String> {
+    let results = scale::run(scale.seed, scale.accounts, scale.records)?;
+    let text = match json {
+        true => serde_json::to_string(&results).map_err(|error| error.to_string())?,
+        false => results.text(),
+    };
+    print(&text)
+}
+
 fn run_faults(arguments: &FaultsArguments, scale: &Scale, json: bool) -> Result<(), String> {
     let campaign = faults::campaign(arguments, scale.seed)?;
     let text = if json {
@@ -123,15 +132,6 @@ fn run_faults(arguments: &FaultsArguments, scale: &Scale, json: bool) -> Result<
     } else {
         Err("the campaign does not hold".to_owned())
     }
-}
-
-fn run_scale(scale: &Scale, json: bool) -> Result<(), String> {
-    let results = scale::run(scale.seed, scale.accounts, scale.records)?;
-    let text = match json {
-        true => serde_json::to_string(&results).map_err(|error| error.to_string())?,
-        false => results.text(),
-    };
-    print(&text)
 }
 
 fn run_kafka(kafka: &KafkaArguments, arguments: &Arguments) -> Result<(), String> {

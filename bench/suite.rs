@@ -46,8 +46,8 @@ pub fn cases(command: Option<&Command>, scale: &Scale) -> Vec<Case> {
         Some(Command::Replay { parts }) => replays(parts, scale),
         Some(
             Command::Kills(_)
-            | Command::Faults(_)
             | Command::Scale
+            | Command::Faults(_)
             | Command::Kafka(_)
             | Command::KafkaRole { .. }
             | Command::Broker { .. }

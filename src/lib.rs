@@ -19,7 +19,8 @@
 //! - [`checkpoint`]: the protocol; decisions apart from I/O. [`crash`]: the named points at which tests kill
 //!   the process.
 //! - [`cluster`]: several processes that run one job: who belongs to it, sockets, links, heartbeats.
-//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how reports show it.
+//! - [`run`]: a job's threads. [`metrics`]: what they count. [`watchdog`]: that they work. [`columns`]: how
+//!   reports show it.
 //! - [`verify`]: what a replay gives, held against what was committed.
 //! - [`replay_log`]: decoded messages kept for the next replay of a span; the only unsafe code.
 //!

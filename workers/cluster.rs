@@ -40,6 +40,9 @@ use tidegate::cluster::handshake::random;
 use tidegate::error::{Error, Kind, Result};
 use tidegate::limits;
 
+/// What a process has said of its end: the thread and its message, and its last line.
+type Said = (Option<(String, String)>, Option<String>);
+
 /// Between two looks whether a process has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -162,13 +165,7 @@ impl Launcher<'_> {
         Ok(ended)
     }
 
-    fn hear(
-        &self,
-        news: News,
-        statuses: &mut [Status],
-        said: &mut [(Option<(String, String)>, Option<String>)],
-        ended: &mut Ended,
-    ) {
+    fn hear(&self, news: News, statuses: &mut [Status], said: &mut [Said], ended: &mut Ended) {
         match news {
             News::Report(process, Report::Status(status)) => statuses[process] = status,
             News::Report(process, Report::Failed { thread, message }) => {
@@ -191,7 +188,11 @@ impl Launcher<'_> {
         for () in self.interrupts.try_iter() {
             self.interrupted += 1;
             match self.interrupted {
-                1 => processes.iter().for_each(Process::interrupt),
+                1 => {
+                    self.board
+                        .aside(|| tracing::info!("all processes drain and commit; again to kill them"));
+                    processes.iter().for_each(Process::interrupt);
+                }
                 _ => processes.iter_mut().for_each(Process::kill),
             }
         }

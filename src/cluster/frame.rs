@@ -5,9 +5,11 @@
 //! ```
 //!
 //! A message longer than [`FRAME_BYTES`](limits::FRAME_BYTES) travels in parts, so that a heartbeat, a short
-//! message or an end can pass between them; parts of two messages never mix, which is up to the sender. TCP keeps order and almost always content; the checksum is for the rest,
-//! and for whoever writes into the wrong socket. A damaged frame ends the connection: what follows it cannot
-//! be trusted to begin where it should.
+//! message or an end can pass between them; parts of two messages never mix, which is up to the sender.
+//!
+//! TCP keeps order and almost always content; the checksum is for the rest, and for whoever writes into the
+//! wrong socket. A damaged frame ends the connection: what follows it cannot be trusted to begin where it
+//! should.
 
 use crate::error::{Error, Kind, Result};
 use crate::limits;

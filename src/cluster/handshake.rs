@@ -11,8 +11,10 @@
 //!
 //! Who is not of this job and generation is turned away before anything is proved to them. A difference that
 //! only a member can have, such as another plan, is judged after the proof; such a process gives up at once,
-//! everybody else tries again until the start's timeout: an old incarnation goes away and a new one comes. The two proofs differ by a label: neither can be sent back as the other. Nonces
-//! and the incarnation's id are random; a recorded handshake is of no use.
+//! everybody else tries again until the start's timeout: an old incarnation goes away and a new one comes.
+//!
+//! The two proofs differ by a label: neither can be sent back as the other. Nonces and the incarnation's id
+//! are random; a recorded handshake is of no use.
 //!
 //! Refused are: a message longer than [`HANDSHAKE_BYTES`](limits::HANDSHAKE_BYTES), one that does not begin
 //! with the protocol's name, a handshake that takes longer than [`HANDSHAKE`](limits::HANDSHAKE) in all.

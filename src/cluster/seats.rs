@@ -11,6 +11,12 @@ use crate::error::{Error, Result};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// By process, none for the own: data and control.
+pub(super) type Pairs = Vec<Option<[Connection; 2]>>;
+
+/// Who is missing, and why if that is known.
+pub(super) type Missing = Vec<(usize, Option<String>)>;
+
 /// The connections of a cluster that is being put together.
 pub(super) struct Seats {
     table: Mutex<Table>,
@@ -152,7 +158,7 @@ impl Seats {
         deadline: Instant,
         now: impl Fn() -> Instant,
         look: Duration,
-    ) -> Result<std::result::Result<Vec<Option<[Connection; 2]>>, Vec<(usize, Option<String>)>>> {
+    ) -> Result<std::result::Result<Pairs, Missing>> {
         loop {
             let mut table = self.table();
             if let Some(error) = &table.refused {

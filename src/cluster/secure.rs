@@ -70,12 +70,9 @@ impl Encryption {
             .map_err(|error| unusable(&files.authority, &error))?;
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                let builder = builder.with_client_cert_verifier(verifier);
-                Ok((builder, certificates.clone()))
-            });
-        let (server, chain) = server.map_err(|error| unusable(&files.certificate, &error))?;
-        let server = server.with_single_cert(chain, key()?);
+            .map_err(|error| unusable(&files.certificate, &error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(certificates.clone(), key()?);
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| unusable(&files.certificate, &error))?
@@ -215,10 +212,10 @@ impl Carried {
             if remote.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 self.read_remote()?;
             }
-            if local.contains(PollFlags::OUT) {
-                if let Some(length) = patient(self.local.write(&self.arrived))? {
-                    self.arrived.drain(..length);
-                }
+            if local.contains(PollFlags::OUT)
+                && let Some(length) = patient(self.local.write(&self.arrived))?
+            {
+                self.arrived.drain(..length);
             }
             if local.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                 self.read_local()?;

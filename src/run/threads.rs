@@ -2,7 +2,7 @@
 
 use super::committers::Gates;
 use super::communication::allocators;
-use super::wiring::{Wiring, wire};
+use super::wiring::{Entrances, Wiring, wire};
 use super::work::{Requests, Station};
 use super::{Build, InputPlace, InputPlan, Plan, Recovered, Shared, replay};
 use crate::checkpoint::checkpointer::Event;
@@ -18,8 +18,9 @@ use crate::time::Epoch;
 use crate::watchdog;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use timely::worker::Worker;
 
 /// Runs the worker threads and their readers to the end, or to the first failure. `data` are the sockets to the
 /// other processes of a cluster. A process of a cluster must exit after a failure: its threads stand still.
@@ -36,78 +37,19 @@ pub(super) fn run_workers(
     // Without it, arrangements would keep what bursts left behind until new input came.
     let options = differential_dataflow::Config::default().idle_merge_effort(Some(1_000));
     differential_dataflow::configure(&mut configuration, &options);
-    let is_alone = data.is_none();
-    let (allocators, communication) = allocators(plan.workers, plan.process, data)?;
+    let (is_alone, threads) = (data.is_none(), plan.workers);
+    let (allocators, communication) = allocators(threads, plan.process, data)?;
     let (send, ends) = channel();
-    let send = Mutex::new(send);
-    let threads = plan.workers;
-    let (plan, shared_in) = (Arc::clone(plan), Arc::clone(shared));
-    let (recovered, gates, events) = (Arc::new(recovered), Arc::new(gates), Mutex::new(events));
-    let work = move |worker: &mut timely::worker::Worker| {
-        let (index, peers) = (worker.index(), worker.peers());
-        shared_in.pace.register();
-        shared_in.watch.begin(index);
-        let Ok(changed) = events.lock().map(|events| changed(events.clone(), index)) else {
-            return;
-        };
-        let Ok(mut end) = send.lock().map(|send| End::new(send.clone())) else {
-            return;
-        };
-        let gates = gates.take(index, threads, &shared_in);
-        let committed = recovered.committed.iter().copied().max().unwrap_or(0);
-        let positions = (recovered.positions.clone(), committed);
-        let mut entrances = worker.dataflow_named("job", |scope| {
-            wire(
-                scope,
-                &plan,
-                &shared_in,
-                positions,
-                &|wiring: &mut Wiring<'_>| build(wiring),
-                gates,
-                changed,
-            )
-        });
-        for feed in &mut entrances.feeds {
-            let input = feed.settings().index;
-            for (partition, from) in &recovered.partitions[usize::from(input)] {
-                if owner(input, *partition, peers) == index {
-                    feed.add_partition(
-                        *partition,
-                        from.clone(),
-                        recovered.recorded_ends(input, *partition),
-                    );
-                }
-            }
-        }
-        let (answer, answers) = channel();
-        let requests = match readers(&plan, index, &answer) {
-            Ok(requests) => requests,
-            Err(error) => {
-                shared_in.fail(error);
-                Requests::default()
-            }
-        };
-        // Whoever waits for the readers to end waits for their ends of the channel alone.
-        drop(answer);
-        let station = Station::new(worker, &plan, &shared_in, entrances, requests, answers);
-        end.is_good = station.run(&recovered).is_ok();
-        watchdog::ended();
-        if !end.is_good {
-            // Dropped while their inputs are still open: nothing downstream sees an end that is none.
-            worker
-                .installed_dataflows()
-                .into_iter()
-                .for_each(|id| worker.drop_dataflow(id));
-            drop(end);
-            if is_alone {
-                return;
-            }
-            loop {
-                // A worker that returned would tell the other processes that it is complete. This one exits.
-                thread::park();
-            }
-        }
+    let all = All {
+        plan: Arc::clone(plan),
+        shared: Arc::clone(shared),
+        recovered,
+        build,
+        gates,
+        ways: Mutex::new((events, send)),
+        is_alone,
     };
+    let work = move |worker: &mut Worker| all.work(worker);
     let guards = timely::execute::execute_from(allocators, Box::new(()), configuration, work);
     let guards = guards.map_err(|error| Error::internal(format!("timely: {error}")))?;
     let is_good = ends.iter().take(threads).all(|is_good| is_good);
@@ -126,16 +68,95 @@ pub(super) fn run_workers(
     shared.failure().map_or(Ok(()), Err)
 }
 
+/// What all worker threads of a process have in common.
+struct All {
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    recovered: Recovered,
+    build: Build,
+    gates: Gates,
+    /// For changed rows, and for how a worker has ended.
+    ways: Mutex<(Sender<Event>, Sender<bool>)>,
+    /// There are no other processes.
+    is_alone: bool,
+}
+
+impl All {
+    /// One worker, from its dataflow to its end.
+    fn work(&self, worker: &mut Worker) {
+        let index = worker.index();
+        self.shared.pace.register();
+        self.shared.watch.begin(index);
+        let (events, ends) = self.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut end = End { is_good: false, ends };
+        let entrances = self.enter(worker, events);
+        let (answer, answers) = channel();
+        let requests = match readers(&self.plan, index, &answer) {
+            Ok(requests) => requests,
+            Err(error) => {
+                self.shared.fail(error);
+                Requests::default()
+            }
+        };
+        // Whoever waits for the readers to end waits for their ends of the channel alone.
+        drop(answer);
+        let station = Station::new(worker, &self.plan, &self.shared, entrances, requests, answers);
+        end.is_good = station.run(&self.recovered).is_ok();
+        watchdog::ended();
+        if end.is_good {
+            return;
+        }
+        // Dropped while their inputs are still open: nothing downstream sees an end that is none.
+        worker
+            .installed_dataflows()
+            .into_iter()
+            .for_each(|id| worker.drop_dataflow(id));
+        drop(end);
+        if !self.is_alone {
+            // A worker that returned would tell the other processes that it is complete. This process exits.
+            loop {
+                thread::park();
+            }
+        }
+    }
+
+    /// Builds a worker's dataflow and gives it its partitions.
+    fn enter(&self, worker: &mut Worker, events: Sender<Event>) -> Entrances {
+        let (index, peers, recovered) = (worker.index(), worker.peers(), &self.recovered);
+        let gates = self.gates.take(index, self.plan.workers, &self.shared);
+        let committed = recovered.committed.iter().copied().max().unwrap_or(0);
+        let positions = (recovered.positions.clone(), committed);
+        let mut entrances = worker.dataflow_named("job", |scope| {
+            wire(
+                scope,
+                &self.plan,
+                &self.shared,
+                positions,
+                &|wiring: &mut Wiring<'_>| (self.build)(wiring),
+                gates,
+                changed(events, index),
+            )
+        });
+        for feed in &mut entrances.feeds {
+            let input = feed.settings().index;
+            for (partition, from) in &recovered.partitions[usize::from(input)] {
+                if owner(input, *partition, peers) == index {
+                    feed.add_partition(
+                        *partition,
+                        from.clone(),
+                        recovered.recorded_ends(input, *partition),
+                    );
+                }
+            }
+        }
+        entrances
+    }
+}
+
 /// Says how a worker has ended, also if it panics.
 struct End {
     is_good: bool,
     ends: Sender<bool>,
-}
-
-impl End {
-    fn new(ends: Sender<bool>) -> End {
-        End { is_good: false, ends }
-    }
 }
 
 impl Drop for End {

@@ -8,7 +8,9 @@
 //! ```
 
 use crate::cluster::{Cluster, Shape, start_cluster};
-use crate::day::{HALFWAY, UNDISTURBED, assert_outputs, day, in_directory, outputs, run, status};
+use crate::day::{
+    HALFWAY, OFTEN, UNDISTURBED, assert_outputs, day, in_directory, outputs, run, status, write_job,
+};
 use crate::fed::Fed;
 use crate::harness::Directory;
 use crate::kafka::{Attached, Layout, TopicJob, shared, small_day};
@@ -109,6 +111,8 @@ fn killed_at_any_time_and_restarted_in_another_shape() {
     let mut kills = 0;
     for round in 0..4 {
         let directory = day();
+        // Whoever waits for one that was killed before it came gives up soon.
+        write_job(&directory, OFTEN, "cluster.start_timeout_ms = 2000");
         let mut story = format!("round {round}:");
         for _ in 0..5 {
             let shape = SHAPES[random.below(SHAPES.len() as u64) as usize];
@@ -150,6 +154,8 @@ fn followed_and_killed(seed: u64) {
             fed.until_committed(&mut cluster.0[0]);
             story.push_str(" committed,");
         }
+        // Before its cluster is complete nobody would miss it but the start's own timeout.
+        cluster.0[0].until_logged("started");
         let victim = fed.random.below(shape.0 as u64) as usize;
         story.push_str(&format!(" {victim} of {shape:?} killed;"));
         for ended in cluster.kill(victim) {
@@ -181,8 +187,9 @@ fn over_topics_killed_and_restarted_in_another_shape() {
     let follow = |shape| start_cluster(&topics.directory, shape, &["--follow"], |_| Vec::new());
     let lives = [((2, 1), 1), ((1, 2), 0), ((2, 2), 0), ((3, 1), 2)];
     for (part, (shape, victim)) in (1..).zip(lives) {
-        let mut cluster = follow(shape);
+        // The tables are there before the first start: what comes later would race with the entries.
         topics.feed(part, 6);
+        let mut cluster = follow(shape);
         if part % 2 == 0 {
             topics.until_committed(&mut cluster.0[0]);
         } else {

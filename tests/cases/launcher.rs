@@ -137,7 +137,7 @@ fn nobody_outlives_a_launcher_that_is_killed() {
     let launched = processes(&mut running, 1);
     assert!(running.until(|| has_outputs(&directory)), "{}", running.log());
     assert!(running.kill().was_killed());
-    // They are gone, or wait for init to take note of it; either way they write no more: the next one gets the locks.
+    // They are gone, or wait for init to take note of it: the next launch gets their locks.
     launch(&directory, &["--processes=2"]).wait().with_code(0);
     for process in launched {
         let is_there = test_kill_process(pid(process)).is_ok();
@@ -170,7 +170,7 @@ fn an_interrupt_drains_all_and_a_second_one_kills() {
     // Frozen, it cannot drain.
     kill_process(pid(launched[0]), Signal::STOP).expect("it runs");
     running.signal(Signal::INT);
-    running.until_logged("draining");
+    running.until_logged("again to kill");
     running.signal(Signal::INT);
     let log = running.wait().with_code(Kind::Aborted as i32);
     assert!(!log.contains("generation 2"), "{log}");
@@ -205,7 +205,7 @@ fn a_worker_that_stands_still_is_found_and_named() {
     for workers in ["--workers=1", "--workers=2"] {
         let directory = in_directory(&HALFWAY);
         directory.append("job.toml", "\n[cluster]\nstall_timeout_ms = 400\n");
-        let hang = [("TIDEGATE_HANG_AT", "during-restore")];
+        let hang = [("TIDEGATE_HANG_AT", "during-replay")];
         let ended = start(&directory, &["run", "job.toml", workers], &hang).wait();
         let log = ended.with_code(Kind::Stalled as i32);
         let last = log.lines().last().unwrap_or_default();
@@ -214,20 +214,23 @@ fn a_worker_that_stands_still_is_found_and_named() {
             "{log}"
         );
         crate::day::run(&directory, 1).with_code(0);
-        assert_outputs(&directory, &UNDISTURBED, "hung in a restore");
+        assert_outputs(&directory, &UNDISTURBED, "hung in a replay");
     }
 }
 
 #[test]
 fn a_panic_in_a_worker_ends_its_process_in_one_line() {
-    let panic = [("TIDEGATE_PANIC_AT", "during-restore")];
+    let panic = [("TIDEGATE_PANIC_AT", "during-replay")];
     for workers in ["--workers=1", "--workers=2"] {
         let directory = in_directory(&HALFWAY);
         let ended = start(&directory, &["run", "job.toml", workers], &panic).wait();
         let log = ended.with_code(Kind::Internal as i32);
         let last = log.lines().last().unwrap_or_default();
         let words = "panicked: told to by TIDEGATE_PANIC_AT";
-        assert!(last.starts_with("thread ") && last.contains(words), "{log}");
+        assert!(
+            last.starts_with("thread timely:work-") && last.contains(words),
+            "{log}"
+        );
     }
     // Launched, the line is the cause of the generation's end, and not what the other process says of it.
     let directory = in_directory(&HALFWAY);
@@ -237,8 +240,9 @@ fn a_panic_in_a_worker_ends_its_process_in_one_line() {
     let log = running.log();
     let cause = log.lines().find(|line| line.contains("generation 1 has ended"));
     let cause = cause.expect("it was logged");
+    let words = "panicked: told to by TIDEGATE_PANIC_AT";
     assert!(
-        cause.contains("panicked: told to by TIDEGATE_PANIC_AT"),
+        cause.contains(", thread timely:work-") && cause.contains(words),
         "{cause}"
     );
     running.signal(Signal::INT);

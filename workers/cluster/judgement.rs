@@ -128,6 +128,7 @@ fn is_in_vain(kind: Kind) -> bool {
         | Kind::StateDamaged
         | Kind::AnotherInstance
         | Kind::Fenced
+        | Kind::Differs
         | Kind::Aborted => true,
         Kind::WriteFailed | Kind::Unreachable | Kind::PeerLost | Kind::Stalled | Kind::Internal => false,
     }
