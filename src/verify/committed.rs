@@ -115,8 +115,8 @@ pub fn line(bytes: Vec<u8>, place: String) -> Row {
     }
 }
 
-/// The messages of a shard's partitions of a topic in these epochs, by epoch and partition in order. One that names no epoch is taken
-/// for the one before it in its partition.
+/// The messages of a shard's partitions of a topic in these epochs, by epoch and partition in order. One that
+/// names no epoch is taken for the one before it in its partition.
 pub fn messages(
     settings: &Settings,
     topic: &Topic,
