@@ -24,7 +24,8 @@ pub enum Kind {
     WriteFailed = 7,
     /// A later instance has taken the job over while this one stood still: nothing more was written by this one.
     Fenced = 8,
-    /// A broker, the schema registry, the object store or another process of the cluster cannot be reached, or refuses us.
+    /// A broker, the schema registry, the object store or another process of the cluster cannot be reached, or
+    /// refuses us.
     Unreachable = 9,
     /// Another process of the cluster has ended or fallen silent, and this one with it. Never the first cause.
     PeerLost = 10,

@@ -42,7 +42,10 @@ const MAY_SLEEP: &[(&str, &str)] = &[
         "messages are due by a schedule fixed beforehand",
     ),
     ("bench/kills_run.rs", "looks whether the moment to kill has come"),
-    ("bench/kafka/load.rs", "a message is sent when its time has come"),
+    (
+        "bench/generation.rs",
+        "looks whether processes have ended, which nobody tells of several at once",
+    ),
 ];
 
 /// What a package may not depend on, and why.

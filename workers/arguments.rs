@@ -17,7 +17,7 @@ Exit codes:
     6  another instance holds the job, or took it over
     7  a durable write failed: disk full, read-only, permission
     8  fenced: a later instance has taken the job over
-    9  unreachable: a broker, the registry, the object store or a process of the cluster cannot be reached, or refuses us
+    9  unreachable: a broker, registry, object store or process of the cluster cannot be reached, or refuses us
    10  peer lost: another process of the cluster has ended or fallen silent; it is the cause
    11  stalled: a worker makes no progress
    12  differs: a verification has found something else than was committed

@@ -40,7 +40,13 @@ fn every_command_has_help_with_an_example() {
         (5, "state damaged"),
         (6, "another instance"),
         (7, "write failed"),
+        (8, "fenced"),
+        (9, "unreachable"),
+        (10, "peer lost"),
+        (11, "stalled"),
+        (12, "differs"),
         (70, "internal"),
+        (130, "stopped"),
     ] {
         let says = |line: &&str| line.trim_start().starts_with(&format!("{code} ")) && line.contains(meaning);
         assert!(
@@ -49,7 +55,8 @@ fn every_command_has_help_with_an_example() {
         );
     }
     let commands = [
-        "run", "check", "graph", "status", "topics", "produce", "consume", "generate", "demo",
+        "run", "cluster", "replay", "whatif", "check", "graph", "status", "topics", "produce", "consume",
+        "generate", "demo",
     ];
     for command in commands {
         assert!(
@@ -59,6 +66,7 @@ fn every_command_has_help_with_an_example() {
         let own = directory.tidegate(&[command, "--help"]).succeeded();
         let example = own
             .split_once("Example:\n")
+            .or_else(|| own.split_once("Examples:\n"))
             .unwrap_or_else(|| panic!("{command}: no example in\n{own}"))
             .1;
         assert!(

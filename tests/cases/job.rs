@@ -356,35 +356,6 @@ fn a_wrong_command_line_is_a_wrong_usage() {
 }
 
 #[test]
-fn every_command_shows_an_example() {
-    let directory = Directory::new();
-    let help = directory.tidegate(&["--help"]).succeeded();
-    for code in [
-        "0  done",
-        "2  usage",
-        "3  configuration",
-        "4  input gone",
-        "5  state damaged",
-        "6  another instance",
-        "7  a durable write",
-        "70  internal",
-        "130  stopped",
-    ] {
-        assert!(help.contains(code), "{code:?} is not in\n{help}");
-    }
-    let commands = [
-        "run", "check", "graph", "status", "topics", "produce", "consume", "generate", "demo",
-    ];
-    for command in commands {
-        let help = directory.tidegate(&[command, "--help"]).succeeded();
-        assert!(
-            help.contains(&format!("Example:\n  tidegate {command}")),
-            "{help}"
-        );
-    }
-}
-
-#[test]
 fn a_generated_day_comes_with_a_job_that_is_right() {
     let directory = Directory::new();
     let generate = [

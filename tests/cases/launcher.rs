@@ -79,7 +79,8 @@ fn the_leaders_summary_is_printed() {
     }
 }
 
-/// Ends a process of a launched cluster in some way, when there are outputs; how the launcher ended, and whether it came
+/// Ends a process of a launched cluster in some way, when there are outputs; how the launcher ended, and
+/// whether it came
 /// to a second generation.
 fn disturbed(directory: &Directory, victim: usize, signal: Signal) -> (Ended, bool) {
     let mut running = launch(directory, &["--processes=2"]);
