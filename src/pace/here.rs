@@ -211,7 +211,8 @@ impl Here {
         }
         let heard = state.at.iter().copied().max().unwrap_or(current);
         let is_due = !state.unwritten && now.duration_since(state.last_cut) >= self.checkpoint_interval;
-        if state.last.is_none() && state.draining {
+        // One checkpoint after the other, the last one too: whoever has passed a cut has ended an epoch with it.
+        if state.cut.is_none() && state.last.is_none() && state.draining {
             state.last = Some(heard + 1);
             state.cut = state.last;
         } else if state.cut.is_none() && is_due && state.last.is_none() && state.wanted > state.was_cut {
@@ -480,6 +481,34 @@ mod tests {
             .advance(1, true, due + Duration::from_secs(12))
             .expect("its time is over");
         assert!(again.cut.is_some());
+    }
+
+    #[test]
+    fn a_drain_waits_until_everybody_has_passed_the_cut_before() {
+        let now = Instant::now();
+        let pace = live(2, now);
+        let early = now + Duration::from_millis(10);
+        assert!(
+            [0, 1]
+                .map(|worker| pace.advance(worker, true, early))
+                .iter()
+                .all(Option::is_some)
+        );
+        let due = now + Duration::from_secs(6);
+        let first = pace.advance(0, true, due).expect("due");
+        pace.drain();
+        assert_eq!(
+            pace.advance(0, true, due),
+            None,
+            "the other has not passed the cut"
+        );
+        let second = pace.advance(1, false, due).expect("it passes it now");
+        assert!(first.cut.is_some() && second.cut == first.cut && !second.is_last);
+        let ends = [0, 1].map(|worker| pace.advance(worker, false, due).expect("the end"));
+        assert!(
+            ends.iter()
+                .all(|end| end.is_last && end.cut > first.cut && end.cut == ends[0].cut)
+        );
     }
 
     #[test]
