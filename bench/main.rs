@@ -97,17 +97,7 @@ fn measure_here(case: &str) -> Result<(), String> {
 
 fn run_kills(arguments: &KillsArguments, scale: &Scale, json: bool) -> Result<(), String> {
     let campaign = kills::campaign(arguments, scale.seed, &scale.workers)?;
-    let text = if json {
-        serde_json::to_string(&campaign).map_err(|error| error.to_string())?
-    } else {
-        campaign.text()
-    };
-    print(&text)?;
-    if campaign.holds() {
-        Ok(())
-    } else {
-        Err("the campaign does not hold".to_owned())
-    }
+    end_campaign(&campaign, json, campaign.text(), campaign.holds())
 }
 
 fn run_scale(scale: &Scale, json: bool) -> Result<(), String> {
@@ -121,16 +111,19 @@ fn run_scale(scale: &Scale, json: bool) -> Result<(), String> {
 
 fn run_faults(arguments: &FaultsArguments, scale: &Scale, json: bool) -> Result<(), String> {
     let campaign = faults::campaign(arguments, scale.seed)?;
-    let text = if json {
-        serde_json::to_string(&campaign).map_err(|error| error.to_string())?
-    } else {
-        campaign.text()
+    end_campaign(&campaign, json, campaign.text(), campaign.holds())
+}
+
+/// Prints what a campaign found; one that does not hold is a failure.
+fn end_campaign(found: &impl serde::Serialize, json: bool, text: String, holds: bool) -> Result<(), String> {
+    let text = match json {
+        true => serde_json::to_string(found).map_err(|error| error.to_string())?,
+        false => text,
     };
     print(&text)?;
-    if campaign.holds() {
-        Ok(())
-    } else {
-        Err("the campaign does not hold".to_owned())
+    match holds {
+        true => Ok(()),
+        false => Err("the campaign does not hold".to_owned()),
     }
 }
 
