@@ -222,11 +222,10 @@ pub enum Command {
     },
 }
 
-/// Of `kills`.
+/// How much a campaign does.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example:\n  tidegate-bench kills --count 100 --seed 7")]
-pub struct KillsArguments {
-    /// Kills
+pub struct CampaignArguments {
+    /// Kills or faults
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub count: u64,
     /// Accounts of the generated day
@@ -235,6 +234,15 @@ pub struct KillsArguments {
         value_parser = clap::value_parser!(u32).range(100..=1_000_000)
     )]
     pub day_accounts: u32,
+}
+
+/// Of `kills`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  tidegate-bench kills --count 100 --seed 7")]
+pub struct KillsArguments {
+    /// How much
+    #[command(flatten)]
+    pub size: CampaignArguments,
     /// With the tie between data and progress cut: must report differences
     #[arg(long)]
     pub control: bool,
@@ -247,15 +255,9 @@ pub struct KillsArguments {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  tidegate-bench faults --count 100 --seed 7")]
 pub struct FaultsArguments {
-    /// Faults
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub count: u64,
-    /// Accounts of the generated day
-    #[arg(
-        long, value_name = "N", default_value_t = 2_000,
-        value_parser = clap::value_parser!(u32).range(100..=1_000_000)
-    )]
-    pub day_accounts: u32,
+    /// How much
+    #[command(flatten)]
+    pub size: CampaignArguments,
 }
 
 /// What `kafka` measures.
@@ -459,7 +461,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(words).expect("good words");
         assert_eq!(arguments.scale.seed, 7);
         assert!(
-            matches!(arguments.command, Some(Command::Kills(kills)) if kills.count == 500 && kills.control)
+            matches!(arguments.command, Some(Command::Kills(kills)) if kills.size.count == 500 && kills.control)
         );
         assert!(Arguments::try_parse_from(["tidegate-bench", "alerts", "--records", "0"]).is_err());
     }

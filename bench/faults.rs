@@ -100,7 +100,7 @@ impl Campaign {
 /// Runs the campaign: at least `count` faults.
 pub fn campaign(arguments: &FaultsArguments, seed: u64) -> Result<Campaign, String> {
     let program = Program::find(false)?;
-    let day = prepare(&program, seed, arguments.day_accounts, 2)?;
+    let day = prepare(&program, seed, arguments.size.day_accounts, 2)?;
     let (hosts, no_hosts) = match Hosts::new(HOSTS) {
         Ok(hosts) => (Some(hosts), None),
         Err(why) => (None, Some(why)),
@@ -110,11 +110,11 @@ pub fn campaign(arguments: &FaultsArguments, seed: u64) -> Result<Campaign, Stri
         ..Campaign::default()
     };
     let mut chance = Chance::new(seed);
-    while campaign.faults < arguments.count && campaign.failures.len() < 10 {
+    while campaign.faults < arguments.size.count && campaign.failures.len() < 10 {
         let began = (now(), campaign.faults);
         let launched = hosts.is_none() || campaign.rounds % LAUNCHED == LAUNCHED - 1;
         let copy = day.followed.copy(campaign.rounds)?;
-        let left = (arguments.count - campaign.faults).min(1 + chance.below(FAULTS_A_ROUND));
+        let left = (arguments.size.count - campaign.faults).min(1 + chance.below(FAULTS_A_ROUND));
         let hosts = hosts.as_ref().filter(|_| !launched);
         round(
             &program,
@@ -133,7 +133,7 @@ pub fn campaign(arguments: &FaultsArguments, seed: u64) -> Result<Campaign, Stri
             campaign.rounds,
             campaign.faults - began.1,
             campaign.faults,
-            arguments.count,
+            arguments.size.count,
             began.0.elapsed().as_secs_f64(),
             campaign.differences.len(),
             campaign.failures.len(),

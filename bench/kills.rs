@@ -224,17 +224,17 @@ pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Res
     let day = prepare(
         &program,
         seed,
-        arguments.day_accounts,
+        arguments.size.day_accounts,
         workers.first().copied().unwrap_or(1),
     )?;
     let mut chance = Chance::new(seed);
     let mut campaign = Campaign::new(arguments);
-    while campaign.kills < arguments.count {
+    while campaign.kills < arguments.size.count {
         let before = (now(), campaign.kills);
         let follows = campaign.rounds % FOLLOWS == FOLLOWS - 1;
         let reference = if follows { &day.followed } else { &day.finite };
         let copy = reference.copy(campaign.rounds)?;
-        let left = (arguments.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
+        let left = (arguments.size.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
         round(
             &program,
             reference,
@@ -246,7 +246,11 @@ pub fn campaign(arguments: &KillsArguments, seed: u64, workers: &[usize]) -> Res
             &mut campaign,
         );
         campaign.rounds += 1;
-        campaign.tell(before, arguments.count, if follows { " (follows)" } else { "" });
+        campaign.tell(
+            before,
+            arguments.size.count,
+            if follows { " (follows)" } else { "" },
+        );
         if campaign.kills == before.1 && campaign.failures.len() > 10 {
             break;
         }

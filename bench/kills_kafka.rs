@@ -27,13 +27,13 @@ pub fn campaign(
 ) -> Result<Campaign, String> {
     let brokers = Brokers::start(&Options::default())?;
     let directory = Directory::new()?;
-    let day = generate(program, &directory.0, seed, arguments.day_accounts)?;
+    let day = generate(program, &directory.0, seed, arguments.size.day_accounts)?;
     let mut chance = Chance::new(seed);
     let mut campaign = Campaign::new(arguments);
     let (calm, took) = undisturbed(program, &brokers, &directory.0, &day)?;
-    while campaign.kills < arguments.count {
+    while campaign.kills < arguments.size.count {
         let before = (now(), campaign.kills);
-        let kills = (arguments.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
+        let kills = (arguments.size.count - campaign.kills).min(1 + chance.below(KILLS_A_ROUND));
         let name = format!("kills-{}", campaign.rounds);
         let mut round = Round::new(brokers.bootstrap(), &directory.0, &name, &day)?;
         let mut story = Vec::new();
@@ -54,7 +54,7 @@ pub fn campaign(
         }
         round.remove();
         campaign.rounds += 1;
-        campaign.tell(before, arguments.count, "");
+        campaign.tell(before, arguments.size.count, "");
         if campaign.kills == before.1 && campaign.failures.len() > 10 {
             break;
         }

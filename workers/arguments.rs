@@ -108,6 +108,20 @@ pub struct RunArguments {
     /// Worker threads; the results do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,
+    /// How it starts
+    #[command(flatten)]
+    pub start: StartArguments,
+    /// Prints the final summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The cluster this process belongs to
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// How a job starts, in one process or several.
+#[derive(Debug, Args)]
+pub struct StartArguments {
     /// Goes on reading as the files grow, until Ctrl-C
     #[arg(long)]
     pub follow: bool,
@@ -120,12 +134,6 @@ pub struct RunArguments {
     /// Passes over messages that retention has removed before they were read, instead of refusing
     #[arg(long)]
     pub accept_gap: bool,
-    /// Prints the final summary as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// The cluster this process belongs to
-    #[command(flatten)]
-    pub cluster: ClusterArguments,
 }
 
 /// Of one process of several that run a job together.
@@ -165,18 +173,9 @@ pub struct LaunchArguments {
     /// Worker threads of each process
     #[arg(long, value_name = "W", default_value_t = 1, value_parser = value_parser!(u16).range(1..=256))]
     pub workers: u16,
-    /// Goes on reading as the files grow, until Ctrl-C
-    #[arg(long)]
-    pub follow: bool,
-    /// Appends to output files that were there before the job's first start, instead of refusing them
-    #[arg(long)]
-    pub append: bool,
-    /// Fences an instance of the job that is alive, instead of leaving it alone; for outputs in Kafka
-    #[arg(long)]
-    pub take_over: bool,
-    /// Passes over messages that retention has removed before they were read, instead of refusing
-    #[arg(long)]
-    pub accept_gap: bool,
+    /// How it starts
+    #[command(flatten)]
+    pub start: StartArguments,
     /// Prints the status every second and the final summary as JSON, one object a line
     #[arg(long)]
     pub json: bool,

@@ -235,10 +235,10 @@ impl Launcher<'_> {
         command.arg(format!("--launcher={}", std::process::id()));
         command.arg(format!("--addresses={addresses}"));
         for (option, is_set) in [
-            ("--follow", arguments.follow),
-            ("--append", arguments.append),
-            ("--take-over", arguments.take_over && generation == 1),
-            ("--accept-gap", arguments.accept_gap),
+            ("--follow", arguments.start.follow),
+            ("--append", arguments.start.append),
+            ("--take-over", arguments.start.take_over && generation == 1),
+            ("--accept-gap", arguments.start.accept_gap),
             ("--json", arguments.json),
         ] {
             if is_set {

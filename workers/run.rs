@@ -35,11 +35,11 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
 
 fn obey(arguments: &RunArguments) -> Result<()> {
     let mut job = Job::read(&arguments.job)?;
-    job.append |= arguments.append;
+    job.append |= arguments.start.append;
     let mut plan = Plan {
-        take_over: arguments.take_over,
-        accept_gap: arguments.accept_gap,
-        ..plan::plan(&job, arguments.workers, arguments.follow)?
+        take_over: arguments.start.take_over,
+        accept_gap: arguments.start.accept_gap,
+        ..plan::plan(&job, arguments.workers, arguments.start.follow)?
     };
     let Some(cluster) = membership::join(&arguments.cluster, &job, &mut plan)? else {
         return run_job(&job, plan, None)?.show(arguments.json);
